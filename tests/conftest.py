@@ -1,0 +1,19 @@
+"""Fixtures shared by all tests."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """Folder of real micrographs beside the checkout; skips without it, but never in CI."""
+    folder = Path(__file__).resolve().parents[2] / "shared" / "data"
+    if folder.is_dir():
+        return folder
+    if os.environ.get("CI"):
+        pytest.fail(f"CI must have the real data, but {folder} does not exist")
+    pytest.skip(f"real micrographs are not here ({folder})")
