@@ -80,4 +80,5 @@ class Grid:
         c = self.chip
         inside = mask[: self.rows * c, : self.cols * c]
         blocks = inside.reshape(self.rows, c, self.cols, c)
-        return blocks.mean(axis=(1, 3), dtype=np.float32).reshape(-1)
+        share: NDArray[np.float32] = blocks.mean(axis=(1, 3), dtype=np.float32).reshape(-1)
+        return share

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
+
+Mode = Literal["frozen", "frame", "minmax", "fixed"]
 
 SATURATION_WARNING = 0.01
 """Share of saturated pixels above which a frame is flagged."""
@@ -80,10 +82,38 @@ def percentile_limits(pixels: NDArray[Any], percentiles: tuple[float, float]) ->
     else:
         chosen = np.partition(flat.view(np.uint8) if flat.dtype.kind == "b" else flat, ranks)
         at = {rank: float(chosen[rank]) for rank in ranks}
-    low, high = (
-        at[int(p)] + (p - int(p)) * (at[int(np.ceil(p))] - at[int(p)]) for p in positions
-    )
+    low, high = (at[int(p)] + (p - int(p)) * (at[int(np.ceil(p))] - at[int(p)]) for p in positions)
     return Limits(low, high)
+
+
+def choose_limits(
+    pixels: NDArray[Any],
+    mode: Mode,
+    *,
+    percentiles: tuple[float, float],
+    frozen: Limits,
+    fixed: Limits | None = None,
+) -> Limits:
+    """Limits for one frame: kept, its own percentiles, its own extremes, or given numbers.
+
+    Parameters
+    ----------
+    pixels
+        ``(height, width)``.
+    mode
+        As in the profile's ``[window]``.
+    percentiles
+        For ``frame``.
+    frozen
+        Of the reference frames, for ``frozen``.
+    fixed
+        For ``fixed``.
+    """
+    if mode == "frame":
+        return percentile_limits(pixels, percentiles)
+    if mode == "minmax":
+        return percentile_limits(pixels, (0, 100))
+    return fixed if mode == "fixed" and fixed is not None else frozen
 
 
 def apply_window(pixels: NDArray[Any], limits: Limits) -> Windowed:
@@ -100,7 +130,7 @@ def apply_window(pixels: NDArray[Any], limits: Limits) -> Windowed:
     """
     # float64 where float32 cannot hold the integer: 32-bit counts differ by one at 2**24
     wide = pixels.dtype.itemsize > 4 or (pixels.dtype.kind in "iu" and pixels.dtype.itemsize == 4)
-    scratch = pixels.astype(np.float64 if wide else np.float32)
+    scratch: NDArray[Any] = pixels.astype(np.float64 if wide else np.float32)
     invalid: NDArray[np.bool_] | None = None
     if pixels.dtype.kind == "f":
         finite = np.isfinite(scratch)
