@@ -1,0 +1,1 @@
+"""A simulated microscope: a specimen with known phase fractions, and writers like real ones."""
