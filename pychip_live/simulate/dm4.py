@@ -1,9 +1,8 @@
 """Write Gatan DigitalMicrograph 4 files.
 
-No library writes DM4. The layout follows the public descriptions of the format (big-endian
-structure, little-endian values; G. Jefferis' and B. Schaffer's notes, and what ncempy and RosettaSciIO
-read): version, root length, byte order, one root tag group, eight zero bytes, so that the file is
-24 bytes longer than its root length says.
+No library writes DM4. The layout is what ncempy and RosettaSciIO read (big-endian structure,
+little-endian values): version, root length, byte order, one root tag group, eight zero bytes, so
+that the file is 24 bytes longer than its root length says.
 """
 
 from __future__ import annotations
@@ -64,7 +63,7 @@ def encode_dm4(
     calibration: Calibration | None = None,
     metadata: Metadata | None = None,
 ) -> bytes:
-    """A DM4 file with a thumbnail and one image or stack.
+    """Encode a DM4 file with a thumbnail and one image or stack.
 
     Parameters
     ----------
@@ -113,7 +112,7 @@ def filetime(moment: datetime) -> float:
 def _image_data(
     pixels: NDArray[Any], data_type: int, calibration: Calibration | None
 ) -> dict[str, Any]:
-    """The ImageData group; axes run x, y, frame."""
+    """Build the ImageData group; axes run x, y, frame."""
     unstated = {"Origin": np.float32(0), "Scale": np.float32(1), "Units": ""}
     stated = unstated
     if calibration is not None:
@@ -137,7 +136,7 @@ def _image_data(
 
 
 def _image_tags(metadata: Metadata) -> dict[str, Any]:
-    """The ImageTags group, with the names that DM gives them."""
+    """Build the ImageTags group with the names that DM gives them."""
     tags: dict[str, Any] = {}
     if metadata.acquired_at is not None:
         tags["DataBar"] = {"Acquisition Time (OS)": np.float64(filetime(metadata.acquired_at))}

@@ -23,7 +23,7 @@ _OME_LENGTHS = frozenset({"pm", "Å", "nm", "µm", "mm", "cm", "m"})
 
 
 def encode(frame: Frame, form: Format) -> bytes:
-    """A frame as an uncompressed OME-TIFF or a DM4 file; the same frame gives the same bytes.
+    """Encode as an uncompressed OME-TIFF or a DM4 file; the same frame gives the same bytes.
 
     TIFF keeps the calibration, time and exposure; DM4 all metadata.
 

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pychip_live.core.frame import Calibration
+from pychip_live.core.frame import Calibration, Metadata
 from pychip_live.simulate.growth import grow_grains, grow_particles
 from pychip_live.simulate.textures import Image, plane_wave, random_field
 
@@ -35,7 +36,7 @@ class Camera:
         Amplitude of the illumination gradient from the centre to an edge, relative.
     """
 
-    dtype: type[np.uint8] | type[np.uint16]
+    dtype: type[np.unsignedinteger[Any]]
     electrons: float
     gain: float
     offset: float
@@ -73,6 +74,7 @@ class Recipe:
     layers: tuple[Layer, ...]
     camera: Camera
     calibration: Calibration
+    metadata: Metadata
 
 
 def crystallisation(shape: tuple[int, int], rng: np.random.Generator) -> Recipe:
@@ -125,6 +127,7 @@ def crystallisation(shape: tuple[int, int], rng: np.random.Generator) -> Recipe:
         ),
         camera=Camera(np.uint16, electrons=60, gain=22, offset=96, read_noise=2, unevenness=0.05),
         calibration=Calibration(0.03, "nm"),
+        metadata=Metadata(exposure_s=0.1, voltage_v=300e3, magnification=400e3),
     )
 
 
@@ -147,7 +150,7 @@ def precipitation(shape: tuple[int, int], rng: np.random.Generator) -> Recipe:
         angles=(0.0, 0.9),
         roughness=0.05 * random_field(shape, rng, 30),
     )
-    columns = plane_wave(shape, 8.5, 0.35) + plane_wave(shape, 8.5, np.float32(0.35 + np.pi / 2))
+    columns = plane_wave(shape, 8.5, 0.35) + plane_wave(shape, 8.5, 0.35 + np.pi / 2)
     precipitate = 1.10 + thickness + lines + 0.10 * columns
 
     laths = grow_particles(
@@ -173,6 +176,7 @@ def precipitation(shape: tuple[int, int], rng: np.random.Generator) -> Recipe:
         ),
         camera=Camera(np.uint8, electrons=90, gain=1.3, offset=6, read_noise=3, unevenness=0.04),
         calibration=Calibration(0.12, "nm"),
+        metadata=Metadata(exposure_s=0.5, voltage_v=200e3, magnification=1.2e6),
     )
 
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pychip_live.core.frame import Calibration
+from pychip_live.core.frame import Calibration, Metadata
 from pychip_live.errors import UsageError
 from pychip_live.simulate.presets import PRESETS, Recipe
 
@@ -44,13 +45,6 @@ class Specimen:
     ------
     UsageError
         If the preset does not exist, or shape or seed is out of range.
-
-    Attributes
-    ----------
-    phases
-        Names, by the numbers in the phase map.
-    calibration
-        Size of a pixel.
     """
 
     def __init__(
@@ -84,7 +78,12 @@ class Specimen:
         """Size of a pixel."""
         return self._recipe.calibration
 
-    def frame(self, t: float) -> tuple[NDArray[np.uint8] | NDArray[np.uint16], NDArray[np.uint8]]:
+    @property
+    def metadata(self) -> Metadata:
+        """Exposure and microscope; the acquisition time is the player's."""
+        return self._recipe.metadata
+
+    def frame(self, t: float) -> tuple[NDArray[np.unsignedinteger[Any]], NDArray[np.uint8]]:
         """Expose one frame.
 
         Parameters
@@ -129,9 +128,7 @@ class Specimen:
         top, left = (MARGIN + np.round((MARGIN - 1) * 0.5 * self._drift.at(t))).astype(int)
         return slice(top, top + self.shape[0]), slice(left, left + self.shape[1])
 
-    def _expose(
-        self, scene: NDArray[np.float32], t: float
-    ) -> NDArray[np.uint8] | NDArray[np.uint16]:
+    def _expose(self, scene: NDArray[np.float32], t: float) -> NDArray[np.unsignedinteger[Any]]:
         """Light, blur, shot noise and read-out; ``scene`` is used up."""
         camera = self._recipe.camera
         tilt_y, tilt_x = camera.unevenness * self._light.at(t)

@@ -35,7 +35,8 @@ def random_field(
         pass_band *= 1 - np.exp(-0.5 * square * longest**2)
     field = np.fft.irfft2(spectrum * pass_band.astype(np.float32), s=shape)
     field -= field.mean()
-    return (field / field.std()).astype(np.float32)
+    field /= field.std()
+    return np.asarray(field, np.float32)
 
 
 def plane_wave(
@@ -64,4 +65,4 @@ def plane_wave(
     """
     y, x = np.indices(shape, dtype=np.float32, sparse=True)
     along = x * np.cos(angle) + y * np.sin(angle) + warp
-    return np.cos(np.float32(2 * np.pi / period) * along).astype(np.float32)
+    return np.asarray(np.cos(np.float32(2 * np.pi / period) * along), np.float32)
