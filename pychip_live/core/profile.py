@@ -5,7 +5,14 @@ from __future__ import annotations
 import hashlib
 from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    FiniteFloat,
+    StringConstraints,
+    model_validator,
+)
 
 from pychip_live.core.prototypes import Strictness
 from pychip_live.core.support import Color, Name, SupportSet
@@ -34,13 +41,14 @@ class WindowOptions(_Section):
     percentiles: tuple[
         Annotated[float, Field(ge=0, le=100)], Annotated[float, Field(ge=0, le=100)]
     ] = (0.1, 99.9)
-    low: float | None = None
-    high: float | None = None
+    low: FiniteFloat | None = None
+    high: FiniteFloat | None = None
     clahe: bool = False
 
     @model_validator(mode="after")
     def _limits(self) -> Self:
-        if (self.mode == "fixed") != (self.low is not None and self.high is not None):
+        given = (self.low is not None, self.high is not None)
+        if given != ((True, True) if self.mode == "fixed" else (False, False)):
             raise ValueError("low and high belong to mode = 'fixed', and it needs both")
         if self.low is not None and self.high is not None and self.low >= self.high:
             raise ValueError(f"low ({self.low}) must be below high ({self.high})")

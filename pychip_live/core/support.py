@@ -8,7 +8,14 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Annotated, Self
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    ValidationError,
+    model_validator,
+)
 
 from pychip_live.errors import ProfileError, StaleEditError
 
@@ -29,7 +36,7 @@ class _Value(BaseModel):
 
 
 class PhaseClass(_Value):
-    """One named, coloured label; ``id`` never changes and is never used again."""
+    """One named, coloured label; ``id`` never changes, and no edit uses it again."""
 
     id: int = Field(ge=0, le=32767)
     name: Name
@@ -140,8 +147,10 @@ class SupportSet(_Value):
         """Add a class; the colour defaults to the next unused one of the palette."""
         used = {c.color.lower() for c in self.classes}
         free = next((c for c in PALETTE if c not in used), PALETTE[len(used) % len(PALETTE)])
-        highest = max((c.id for c in self.classes), default=-1)
-        phase = {"id": highest + 1, "name": name, "color": color or free}
+        # a revision comes once, so the id of a removed class does not come back
+        new_id = max((c.id + 1 for c in self.classes), default=0)
+        new_id = max(new_id, self.revision)
+        phase = {"id": new_id, "name": name, "color": free if color is None else color}
         return self._replace(classes=(*self.classes, phase))
 
     def change_class(
@@ -149,7 +158,11 @@ class SupportSet(_Value):
     ) -> SupportSet:
         """Rename or recolour a class."""
         old = self.by_id(class_id)
-        new = {"id": old.id, "name": name or old.name, "color": color or old.color}
+        new = {
+            "id": old.id,
+            "name": old.name if name is None else name,
+            "color": old.color if color is None else color,
+        }
         return self._replace(classes=tuple(new if c.id == class_id else c for c in self.classes))
 
     def remove_class(self, class_id: int) -> SupportSet:
@@ -182,5 +195,9 @@ class SupportSet(_Value):
 
 
 def _first_message(error: ValueError) -> str:
-    details = getattr(error, "errors", None)
-    return str(details()[0]["msg"]).removeprefix("Value error, ") if details else str(error)
+    if not isinstance(error, ValidationError):
+        return str(error)
+    first = error.errors()[0]
+    if not first["loc"]:  # a rule of ours, which names the value itself
+        return first["msg"].removeprefix("Value error, ")
+    return f"{first['loc'][-1]} {first['input']!r}: {first['msg']}"

@@ -8,10 +8,16 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from pychip_live.errors import ProfileError
+
 Mode = Literal["frozen", "frame", "minmax", "fixed"]
 
 SATURATION_WARNING = 0.01
 """Share of saturated pixels above which a frame is flagged."""
+
+
+_FLOAT32_SAFE = 1e30
+"""Magnitude of limits up to which float32 arithmetic on them cannot overflow."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,8 +78,8 @@ def percentile_limits(pixels: NDArray[Any], percentiles: tuple[float, float]) ->
         finite = np.isfinite(flat)
         if not finite.all():
             flat = flat[finite]
-        if not flat.size:
-            return Limits(0.0, 0.0)
+    if not flat.size:
+        return Limits(0.0, 0.0)
     positions = [p / 100 * (flat.size - 1) for p in percentiles]
     ranks = sorted({int(f(p)) for p in positions for f in (np.floor, np.ceil)})
     if flat.dtype.kind == "u" and flat.dtype.itemsize <= 2:
@@ -108,18 +114,27 @@ def choose_limits(
         Of the reference frames, for ``frozen``.
     fixed
         For ``fixed``.
+
+    Raises
+    ------
+    ProfileError
+        If ``fixed`` is asked for without numbers.
     """
     if mode == "frame":
         return percentile_limits(pixels, percentiles)
     if mode == "minmax":
         return percentile_limits(pixels, (0, 100))
-    return fixed if mode == "fixed" and fixed is not None else frozen
+    if mode == "frozen":
+        return frozen
+    if fixed is None:
+        raise ProfileError("window mode 'fixed' needs the numbers low and high")
+    return fixed
 
 
 def apply_window(pixels: NDArray[Any], limits: Limits) -> Windowed:
     """Map raw intensities to 0…1 between two limits, clipped.
 
-    A window without width (a constant frame) maps everything to 0.
+    A window without a finite width (a constant frame) maps everything to 0.
 
     Parameters
     ----------
@@ -128,8 +143,12 @@ def apply_window(pixels: NDArray[Any], limits: Limits) -> Windowed:
     limits
         The raw intensities that become 0 and 1.
     """
-    # float64 where float32 cannot hold the integer: 32-bit counts differ by one at 2**24
-    wide = pixels.dtype.itemsize > 4 or (pixels.dtype.kind in "iu" and pixels.dtype.itemsize == 4)
+    # float64 where float32 cannot hold the numbers: 32-bit counts differ by one at 2**24
+    wide = (
+        pixels.dtype.itemsize > 4
+        or (pixels.dtype.kind in "iu" and pixels.dtype.itemsize == 4)
+        or max(abs(limits.low), abs(limits.high)) > _FLOAT32_SAFE
+    )
     scratch: NDArray[Any] = pixels.astype(np.float64 if wide else np.float32)
     invalid: NDArray[np.bool_] | None = None
     if pixels.dtype.kind == "f":
@@ -137,13 +156,18 @@ def apply_window(pixels: NDArray[Any], limits: Limits) -> Windowed:
         if not finite.all():
             invalid = ~finite
             scratch[invalid] = limits.low
-    width = limits.high - limits.low
-    scratch -= scratch.dtype.type(limits.low)
-    with np.errstate(over="ignore"):
-        scratch *= scratch.dtype.type(1 / width if width > 0 else 0)
+    low, high = scratch.dtype.type(limits.low), scratch.dtype.type(limits.high)
     n_valid = pixels.size - (int(invalid.sum()) if invalid is not None else 0)
-    outside = np.count_nonzero(scratch < 0) + np.count_nonzero(scratch > 1)
-    np.clip(scratch, 0, 1, out=scratch)
+    # counted before scaling: rounding may carry a pixel at the limit past 1
+    outside = np.count_nonzero(scratch < low) + np.count_nonzero(scratch > high)
+    width = limits.high - limits.low
+    if np.finfo(scratch.dtype).tiny <= width < np.inf:
+        with np.errstate(over="ignore"):
+            scratch -= low
+            scratch *= scratch.dtype.type(1 / width)
+        np.clip(scratch, 0, 1, out=scratch)
+    else:
+        scratch.fill(0)
     values = scratch.astype(np.float32, copy=False)
     if invalid is not None:
         values[invalid] = values[~invalid].mean() if n_valid else 0.0
