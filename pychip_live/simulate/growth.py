@@ -47,7 +47,7 @@ def grow_grains(
 
     The transformed area follows Johnson–Mehl–Avrami–Kolmogorov kinetics with exponent 3:
     ``1 − exp(−π/3 · I · v² · (t − first)³)`` (Avrami, J. Chem. Phys. 7 (1939) 1103), up to the
-    scatter of a finite frame. Nuclei that fall into older grains lose by construction.
+    scatter of a finite frame.
 
     Parameters
     ----------
@@ -71,23 +71,31 @@ def grow_grains(
     count = rng.poisson(per_megapixel * 1e-6 * area * (1 - first))
     xs = rng.uniform(-reach, width + reach, count)
     ys = rng.uniform(-reach, height + reach, count)
-    starts = rng.uniform(first, 1, count)
+    starts = np.sort(rng.uniform(first, 1, count))
     angles = rng.uniform(0, np.pi, count).astype(np.float32)
 
+    detour = float(np.abs(roughness).max())
     onset = np.full(shape, np.inf, np.float32)
     owner = np.full(shape, -1, np.int32)
     for k in range(count):
-        radius = speed * (1 - starts[k]) + float(np.abs(roughness).max())
+        radius = speed * (1 - starts[k]) + detour
         window = _window(shape, xs[k], ys[k], radius)
         if window is None:
             continue
+        inside = 0 <= xs[k] < width and 0 <= ys[k] < height
+        if inside and onset[int(ys[k]), int(xs[k])] <= starts[k]:
+            continue  # an older grain is there already
         dx, dy = _offsets(window, xs[k], ys[k])
         # half way between a disc and a hexagon along the lattice: rounded facets
-        turned = np.arctan2(dy, dx) - angles[k]
-        facet = np.cos((turned + np.pi / 6) % (np.pi / 3) - np.pi / 6)
-        distance = np.hypot(dx, dy) * (0.5 + 0.5 * facet)
-        arrival = starts[k] + (distance + roughness[window]) / speed
-        arrival = np.maximum(arrival, starts[k]).astype(np.float32)
+        distance = np.sqrt(dx**2 + dy**2)
+        facet = np.zeros_like(distance)
+        for turn in angles[k] + np.radians([0, 60, 120], dtype=np.float32):
+            projection = dx * np.cos(turn) + dy * np.sin(turn)
+            np.maximum(facet, np.abs(projection, out=projection), out=facet)
+        distance += facet
+        distance *= 0.5
+        distance += roughness[window]
+        arrival = np.maximum(distance / np.float32(speed), 0) + np.float32(starts[k])
         wins = arrival < onset[window]
         onset[window][wins] = arrival[wins]
         owner[window][wins] = k

@@ -156,8 +156,8 @@ def precipitation(shape: tuple[int, int], rng: np.random.Generator) -> Recipe:
     laths = grow_particles(
         shape,
         rng,
-        per_megapixel=11,
-        half_axes=(260, 40),
+        per_megapixel=17,
+        half_axes=(180, 38),
         spread=0.3,
         starts=(0.35, 0.8),
         duration=0.3,
