@@ -24,7 +24,8 @@ class Classification:
     labels
         ``(n_chips,)`` int16 class ids, −1 for unknown.
     probabilities
-        ``(n_chips, k)`` float16, softmax of −d²/T; for unknown chips too.
+        ``(n_chips, k)`` float16, softmax of −d²/T; for unknown chips too (NaN where the
+        embedding is NaN).
     """
 
     class_ids: tuple[int, ...]
@@ -73,9 +74,8 @@ def classify(
     np.exp(logits, out=logits)
     logits /= logits.sum(axis=1, keepdims=True)
     labels = np.asarray(prototypes.class_ids, np.int16)[nearest]
-    if np.isfinite(prototypes.radius):
-        outside = embedding.residual.astype(np.float32) ** 2
-        labels[inside.min(axis=1) + outside > prototypes.radius] = UNKNOWN
+    distance = inside.min(axis=1) + embedding.residual.astype(np.float32) ** 2
+    labels[~(distance <= prototypes.radius)] = UNKNOWN  # NaN, too, is nowhere near
     if masked is not None:
         labels[masked] = UNKNOWN
     return Classification(prototypes.class_ids, labels, logits.astype(np.float16))

@@ -18,6 +18,9 @@ from numpy.typing import NDArray
 
 from pychip_live.core.window import Limits
 
+_LARGEST = float(np.finfo(np.float16).max)
+"""Embeddings are kept within what float16 holds: an infinite one cannot be compared."""
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Fit:
@@ -49,7 +52,7 @@ class Fit:
         digest = hashlib.sha256(self.recipe.encode())
         digest.update(np.array([self.limits.low, self.limits.high], "<f8").tobytes())
         for array in (self.stage_scale, self.center, self.components):
-            digest.update(array.astype("<f4").tobytes())
+            digest.update(str(array.shape).encode() + array.astype("<f4").tobytes())
         return digest.hexdigest()[:16]
 
 
@@ -99,8 +102,7 @@ def fit_features(
     """
     # root of the variance summed over channels: each stage then weighs the same in a squared
     # distance, however many channels it has
-    totals = [float(np.sqrt(s.var(axis=0, dtype=np.float64).sum())) for s in stages]
-    scale = np.array([t if t > 0 else 1.0 for t in totals], np.float32)
+    scale = np.array([_stage_scale(stage) for stage in stages], np.float32)
     scaled = _concatenate(stages, scale)
     center = scaled.mean(axis=0, dtype=np.float64).astype(np.float32)
     centered = (scaled - center).astype(np.float64)
@@ -130,7 +132,18 @@ def project(stages: Sequence[NDArray[np.float32]], fit: Fit) -> Embedding:
     vectors = centered @ fit.components.T
     left = np.einsum("ij,ij->i", centered, centered) - np.einsum("ij,ij->i", vectors, vectors)
     residual = np.sqrt(np.maximum(left, 0))
-    return Embedding(fit.embedding_id, vectors.astype(np.float16), residual.astype(np.float16))
+    return Embedding(
+        fit.embedding_id,
+        np.clip(vectors, -_LARGEST, _LARGEST).astype(np.float16),
+        np.minimum(residual, _LARGEST).astype(np.float16),
+    )
+
+
+def _stage_scale(stage: NDArray[np.float32]) -> float:
+    """Root of the summed variance; the magnitude where chips differ by no more than rounding."""
+    spread = float(np.sqrt(stage.var(axis=0, dtype=np.float64).sum()))
+    magnitude = float(np.sqrt((stage.astype(np.float64) ** 2).mean(axis=0).sum()))
+    return spread if spread > 1e-5 * magnitude else magnitude or 1.0
 
 
 def _concatenate(

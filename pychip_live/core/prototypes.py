@@ -20,7 +20,11 @@ Strictness = Literal["off", "lenient", "normal", "strict"]
 UNKNOWN_FACTOR: dict[Strictness, float] = {
     "off": np.inf, "lenient": 4.0, "normal": 2.5, "strict": 1.5,
 }  # fmt: skip
-"""A chip is unknown beyond this multiple of the largest leave-one-out squared distance."""
+"""A chip is unknown beyond this multiple of the largest leave-one-out squared distance.
+
+The distance is that of an example to the prototype of its class made without it; for the lone
+example of a class, that to the nearest other prototype (its spread may be as large).
+"""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -44,7 +48,8 @@ class Prototypes:
     radius
         Squared distance to the nearest prototype beyond which a chip is unknown; inf for never.
     resamples
-        ``(r, k, p)`` float32, prototypes of bootstrap resamples of the examples.
+        ``(r, k, p)`` float32, prototypes of bootstrap resamples of the examples; r is 0 where no
+        class has two examples.
     """
 
     embedding_id: str
@@ -104,9 +109,11 @@ def fit_prototypes(
     means = (onehot.T @ x) / counts[:, None]
     spread = (onehot.T @ outside) / counts
     loo = _leave_one_out(x, outside, row, counts, means, spread)
-    inside = loo[np.arange(len(row)), row]
-    shown = inside[counts[row] > 1]  # a lone example shows no spread
-    radius = float(UNKNOWN_FACTOR[unknown] * shown.max()) if shown.size else np.inf
+    several = counts[row] > 1
+    own = np.arange(len(ids)) == row[:, None]
+    farthest = np.where(own == several[:, None], loo, np.inf).min(axis=1).max()
+    radius = UNKNOWN_FACTOR[unknown] * float(farthest)
+    rounding = 1e-6 * float(np.einsum("ij,ij->i", x, x).max())  # of float16 and of the distance
     return Prototypes(
         embedding_id=embedding_id,
         revision=revision,
@@ -114,8 +121,8 @@ def fit_prototypes(
         excluded=tuple(c for c in all_classes if c not in ids),
         means=means,
         spread=spread,
-        temperature=_fit_temperature(loo[counts[row] > 1], row[counts[row] > 1]),
-        radius=radius if radius > 0 else np.inf,
+        temperature=_fit_temperature(loo[several], row[several]),
+        radius=radius if radius > rounding else np.inf,
         resamples=_resample(x, row, counts, means, n_resamples, seed),
     )
 
@@ -142,10 +149,10 @@ def _fit_temperature(d2: NDArray[np.float32], row: NDArray[np.int64]) -> float:
     """Temperature of least leave-one-out log loss, over a logarithmic grid."""
     if d2.shape[0] == 0 or d2.shape[1] < 2:
         return 1.0
-    scale = float(np.median(d2)) or 1.0
+    gap = d2 - d2.min(axis=1, keepdims=True)  # all that a softmax sees
+    scale = float(np.median(gap[gap > 0])) if (gap > 0).any() else 1.0
     grid = scale * np.geomspace(1e-2, 1e1, 61)
-    logits = -d2[None] / grid[:, None, None]
-    logits -= logits.max(axis=2, keepdims=True)
+    logits = -gap[None] / grid[:, None, None]
     own = logits[:, np.arange(len(row)), row]
     loss = (np.log(np.exp(logits).sum(axis=2)) - own).mean(axis=1)
     return float(grid[int(loss.argmin())])
@@ -162,16 +169,16 @@ def _resample(
     """Bootstrap the deviations of the examples from their prototype.
 
     Deviations are stretched by sqrt(n/(n-1)) (a mean of n is too close to its members); a class
-    with one example borrows the deviations of all others.
+    with one example borrows the deviations of all others. Without any deviation nothing is drawn.
     """
     rng = np.random.default_rng(seed)
     n = counts[row]
     deviation = (x - means[row]) * np.sqrt(n / np.maximum(n - 1, 1))[:, None]
     pool = np.flatnonzero(n > 1)
-    result = np.repeat(means[None], n_resamples, axis=0)
+    result = np.repeat(means[None], n_resamples if pool.size else 0, axis=0)
     for k, count in enumerate(counts.astype(int)):
         own = np.flatnonzero(row == k) if count > 1 else pool
-        if own.size:
+        if pool.size:
             drawn = rng.choice(own, size=(n_resamples, count))
             result[:, k] += deviation[drawn].mean(axis=1)
     return result
