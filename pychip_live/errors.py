@@ -32,6 +32,14 @@ class PychipError(Exception):
 
     exit_code = 1
 
+    def __reduce__(self) -> tuple[object, ...]:
+        """Pickle message and attributes: workers of a pool send their errors home."""
+        return _restore, (type(self), self.args), self.__dict__
+
+
+def _restore(kind: type[PychipError], args: tuple[object, ...]) -> PychipError:
+    return kind.__new__(kind, *args)
+
 
 class UsageError(PychipError):
     """A command or option that cannot be carried out."""
