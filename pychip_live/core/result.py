@@ -25,8 +25,8 @@ class FrameIdentity:
         ``series/frame`` of a stream.
     path
         Absolute path of the file, or None for a stream.
-    plane
-        Plane of a stack, else 0.
+    plane, n_planes
+        Plane of a stack, and how many the file holds; 0 and 1 for a single frame.
     signature
         Size in bytes and modification time in ns of the file when it was read.
     digest
@@ -36,6 +36,7 @@ class FrameIdentity:
     name: str
     path: str | None
     plane: int = 0
+    n_planes: int = 1
     signature: tuple[int, int] = (0, 0)
     digest: str = ""
 

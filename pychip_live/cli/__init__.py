@@ -1,0 +1,13 @@
+"""The command line: names, columns and exit codes are a contract (``docs/command-line.md``).
+
+Exit codes: 0 done, 1 the run failed, 2 bad usage or profile.
+"""
+
+from __future__ import annotations
+
+from pychip_live.cli.app import app
+
+
+def main() -> None:
+    """Run the command line."""
+    app()

@@ -1,0 +1,64 @@
+"""The commands put together, and how an error leaves the program."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+import typer
+from rich.logging import RichHandler
+from typer.core import TyperGroup
+
+from pychip_live import __version__
+from pychip_live.cli import demo, inspect, profile, run, simulate
+from pychip_live.cli.screen import ERROR_CONSOLE
+from pychip_live.errors import PychipError
+
+
+class _Commands(TyperGroup):
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except PychipError as error:
+            ERROR_CONSOLE.print(f"[bold red]error:[/] {_escape(str(error))}", soft_wrap=True)
+            raise typer.Exit(error.exit_code) from error
+
+
+app = typer.Typer(
+    cls=_Commands,
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="Live phase fractions beside the electron microscope.",
+)
+
+
+@app.callback()
+def _root(
+    verbose: bool = typer.Option(False, "--verbose", "-v", help="Log more."),
+    version: bool = typer.Option(False, "--version", help="Print the version and stop."),
+) -> None:
+    if version:
+        typer.echo(__version__)
+        raise typer.Exit
+    logging.basicConfig(
+        level=logging.INFO if verbose else logging.WARNING,
+        format="%(message)s",
+        handlers=[RichHandler(console=ERROR_CONSOLE, show_path=False, show_time=False)],
+        force=True,
+    )
+
+
+def _escape(text: str) -> str:
+    return text.replace("[", r"\[")
+
+
+app.command("demo")(demo.demo)
+app.command("run")(run.run)
+app.command("analyze")(run.analyze)
+app.command("relabel")(run.relabel)
+app.command("export")(run.export)
+app.command("inspect")(inspect.inspect)
+app.command("doctor")(inspect.doctor)
+app.add_typer(profile.app, name="profile")
+app.add_typer(simulate.app, name="simulate")

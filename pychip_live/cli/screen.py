@@ -1,0 +1,107 @@
+"""What a person sees on the terminal: states, fractions, lag; all of it on stderr."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections import deque
+from collections.abc import Mapping
+
+import numpy as np
+from rich.console import Console
+from rich.live import Live
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.text import Text
+
+from pychip_live.core.fractions import PhaseFractions
+from pychip_live.core.support import SupportSet
+from pychip_live.engine.run import Done
+
+ERROR_CONSOLE = Console(stderr=True)
+LAG_WINDOW_S = 60.0
+PLAIN_PERIOD_S = 1.0
+
+
+def progress_bar() -> Progress:
+    """Return a bar that counts frames, on stderr."""
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        console=ERROR_CONSOLE,
+    )
+
+
+def describe(fractions: PhaseFractions, names: Mapping[int, str]) -> str:
+    """Return fractions as one line: ``austenite 43.1 % (40.2…46.0)  unknown 1.2 %``."""
+    if fractions.n_chips == fractions.n_unknown:
+        return "every chip unknown"
+    parts = [
+        f"{names.get(c, c)} {100 * s:.1f} % ({100 * low:.1f}…{100 * high:.1f})"
+        for c, s, low, high in zip(
+            fractions.class_ids, fractions.share, fractions.low, fractions.high, strict=True
+        )
+    ]
+    if fractions.n_unknown:
+        parts.append(f"unknown {100 * fractions.n_unknown / fractions.n_chips:.1f} %")
+    return "  ".join(parts)
+
+
+class Screen:
+    """One line that follows the run; plain lines, at most one a second, where it is no terminal.
+
+    Parameters
+    ----------
+    support
+        Names and colours of the classes.
+    """
+
+    def __init__(self, support: SupportSet | None) -> None:
+        self._names = {c.id: c.name for c in support.classes} if support else {}
+        self._colors = {c.id: c.color for c in support.classes} if support else {}
+        self._lags: deque[tuple[float, float]] = deque()
+        self._state = "starting"
+        self._last_plain = 0.0
+        self._live = Live(console=ERROR_CONSOLE, refresh_per_second=8, transient=True)
+
+    def __enter__(self) -> Screen:
+        if sys.stderr.isatty():
+            self._live.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._live.stop()
+
+    def state(self, text: str) -> None:
+        """Show another state."""
+        self._state = text
+        ERROR_CONSOLE.print(Text(f"● {text}", "yellow" if text != "running" else "green"))
+
+    def frame(self, done: Done) -> None:
+        """Show a recorded frame."""
+        if done.reason:
+            ERROR_CONSOLE.print(
+                Text(f"  skipped {done.identity.name}: {done.reason}", "yellow"), soft_wrap=True
+            )
+            return
+        now = time.monotonic()
+        self._lags.append((now, done.lag_s))
+        while self._lags[0][0] < now - LAG_WINDOW_S:
+            self._lags.popleft()
+        line = self._line(done)
+        if self._live.is_started:
+            self._live.update(line)
+        elif now - self._last_plain >= PLAIN_PERIOD_S:
+            self._last_plain = now
+            ERROR_CONSOLE.print(line, soft_wrap=True)
+
+    def _line(self, done: Done) -> Text:
+        p50, p99 = np.percentile([lag for _, lag in self._lags], [50, 99])
+        line = Text(f"  {done.sequence:>6}  {done.identity.name}  ")
+        if done.result is None:
+            line.append("no support set yet", "yellow")
+        else:
+            line.append(describe(done.result.fractions, self._names))
+        line.append(f"  lag {1e3 * p50:.0f}/{1e3 * p99:.0f} ms", "dim")
+        return line

@@ -1,0 +1,312 @@
+"""The run loop: a reading thread fills a short queue, the main thread embeds and records.
+
+Two threads, one direction: source → read + window → queue → embed → classify → record → notify.
+The record is written by the main thread only, and what is notified is recorded already.
+"""
+
+from __future__ import annotations
+
+import logging
+import queue
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Protocol, TypeVar
+
+from pychip_live.core.frame import Frame
+from pychip_live.core.prototypes import Prototypes
+from pychip_live.core.result import FrameIdentity, FrameResult, FrameTimes
+from pychip_live.engine.recipe import Recipe
+from pychip_live.engine.step import Prepared, digest, embed, label, prepare
+from pychip_live.errors import (
+    GridError,
+    IncompleteError,
+    PychipError,
+    ReadError,
+    RecordBusyError,
+)
+from pychip_live.readers import open_file
+from pychip_live.sources import Arrival, Leftover, Source
+from pychip_live.store.record import RunRecord
+from pychip_live.store.thumbnail import thumbnail
+
+log = logging.getLogger(__name__)
+T = TypeVar("T")
+
+RETRY_S = 1.0
+"""Pause between two tries at a record that cannot be written just now."""
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """What is told about a frame once it is recorded.
+
+    ``reason`` says why a frame was skipped; ``result`` is None then, and where there is no support
+    set yet. ``lag_s`` runs from the complete file to the commit.
+    """
+
+    sequence: int
+    identity: FrameIdentity
+    result: FrameResult | None
+    reason: str
+    lag_s: float
+    stages: dict[str, float]
+
+
+class Listener(Protocol):
+    """Hears of a run; an exception it raises is logged and does not stop the run."""
+
+    def frame(self, done: Done) -> None:
+        """Hear of a frame that is recorded."""
+
+    def state(self, text: str) -> None:
+        """Hear of another state: running, waiting for a folder, paused (and why)."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Skipped:
+    identity: FrameIdentity
+    reason: str
+    seen_at: float
+
+
+@dataclass(frozen=True, slots=True)
+class _Failed:
+    error: BaseException
+
+
+class Run:
+    """One run over one source.
+
+    Parameters
+    ----------
+    source
+        Started by `go` and stopped with it.
+    record
+        The open run record.
+    recipe
+        What frames are analysed with; None makes one from the first frame by ``first_frame``.
+    prototypes
+        Of the support set in force; None records frames unlabelled.
+    listener
+        Hears of frames and states.
+    first_frame
+        Makes the recipe of a run that was started without a profile.
+    """
+
+    def __init__(
+        self,
+        source: Source,
+        record: RunRecord,
+        recipe: Recipe | None,
+        prototypes: Prototypes | None,
+        listener: Listener,
+        first_frame: Callable[[Frame, str], Recipe] | None = None,
+    ) -> None:
+        self.source = source
+        self.record = record
+        self.recipe = recipe
+        self.prototypes = prototypes
+        self.listener = listener
+        self.frames = 0
+        self.skipped = 0
+        self._first_frame = first_frame
+        self._queue: queue.Queue[Prepared | _Skipped | _Failed] = queue.Queue(maxsize=2)
+        self._stop = threading.Event()
+        self._reading = threading.Event()
+        self._digests = record.digests()
+        self._state = ""
+
+    def go(self, stop: threading.Event, until_idle: float | None = None) -> None:
+        """Work until told to stop, or until nothing new came for ``until_idle`` seconds.
+
+        Raises
+        ------
+        PychipError
+            Where the run cannot go on; everything committed stays.
+        """
+        reader = threading.Thread(target=self._read_all, name="reader", daemon=True)
+        with self.source:
+            reader.start()
+            try:
+                while not stop.is_set():
+                    try:
+                        item = self._queue.get(timeout=0.05)
+                    except queue.Empty:
+                        self._tell_state()
+                        if until_idle is not None and self._idle(until_idle):
+                            break
+                    else:
+                        self._take(item, stop)
+                if not stop.is_set():
+                    for left in self.source.leftovers():
+                        reason = f"incomplete when the run ended: {left.awaited}"
+                        self._skip(_Skipped(_identity(left), reason, time.time()), stop)
+            finally:
+                self._stop.set()
+                reader.join()
+
+    def _idle(self, seconds: float) -> bool:
+        # the order matters: a frame leaves the source before reading is set, and the queue last
+        quiet = self.source.idle_s() >= seconds and self.source.status().waiting == 0
+        return quiet and not self._reading.is_set() and self._queue.empty()
+
+    def _take(self, item: Prepared | _Skipped | _Failed, stop: threading.Event) -> None:
+        if isinstance(item, _Failed):
+            raise item.error
+        if isinstance(item, _Skipped):
+            self._skip(item, stop)
+            return
+        if self.recipe is None:
+            raise RuntimeError("a prepared frame came before the recipe")
+        embedding = embed(item, self.recipe)
+        start = time.perf_counter()
+        facts, masked = item.facts, item.masked
+        result = (
+            label(embedding, masked, facts.rows, facts.cols, self.prototypes)
+            if self.prototypes
+            else None
+        )
+        item.stages["classify"] = time.perf_counter() - start
+        start = time.perf_counter()
+        picture = thumbnail(item.windowed.values)
+        now = datetime.now(UTC)
+        times = FrameTimes(datetime.fromtimestamp(item.seen_at, UTC), now, item.stages)
+        sequence = self._persist(
+            lambda: self.record.commit(
+                item.identity,
+                facts,
+                times,
+                embedding=embedding,
+                masked=masked,
+                result=result,
+                thumbnail=picture,
+            ),
+            stop,
+        )
+        item.stages["record"] = time.perf_counter() - start
+        self.frames += 1
+        lag = time.time() - item.seen_at
+        self._notify(Done(sequence, item.identity, result, "", lag, item.stages))
+
+    def _skip(self, item: _Skipped, stop: threading.Event) -> None:
+        seen_at = datetime.fromtimestamp(item.seen_at, UTC)
+        now = datetime.now(UTC)
+        sequence = self._persist(
+            lambda: self.record.skip(item.identity, item.reason, seen_at=seen_at, now=now), stop
+        )
+        self.skipped += 1
+        lag = time.time() - item.seen_at
+        self._notify(Done(sequence, item.identity, None, item.reason, lag, {}))
+
+    def _persist(self, write: Callable[[], T], stop: threading.Event) -> T:
+        """Write, and try again for as long as the record cannot be written just now."""
+        while True:
+            try:
+                written = write()
+            except RecordBusyError as error:
+                self._set_state(f"paused: {error}")
+                if stop.wait(RETRY_S):
+                    raise
+            else:
+                if self._state.startswith("paused"):
+                    self._set_state("running")
+                return written
+
+    def _notify(self, done: Done) -> None:
+        try:
+            self.listener.frame(done)
+        except Exception:
+            log.exception("a listener failed at frame %d; the run goes on", done.sequence)
+
+    def _tell_state(self) -> None:
+        status = self.source.status()
+        missing = ", ".join(str(p) for p in status.missing_folders)
+        self._set_state(f"waiting for folder {missing}" if missing else "running")
+
+    def _set_state(self, text: str) -> None:
+        if text == self._state:
+            return
+        self._state = text
+        try:
+            self.listener.state(text)
+        except Exception:
+            log.exception("a listener failed at state %r; the run goes on", text)
+
+    # -- reading thread ---------------------------------------------------------------------
+
+    def _read_all(self) -> None:
+        try:
+            while not self._stop.is_set():
+                self._reading.set()
+                arrival = self.source.take(0.0)
+                for refused in self.source.refused():
+                    self._put(_Skipped(_identity(refused), refused.awaited, time.time()))
+                if arrival is not None:
+                    self._read(arrival)
+                    continue
+                self._reading.clear()
+                self.source.wait(0.2)
+        except BaseException as error:
+            self._put(_Failed(error))
+        finally:
+            self._reading.clear()
+
+    def _read(self, arrival: Arrival) -> None:
+        identity = _identity(arrival)
+        try:
+            for item in self._frames(arrival, identity):
+                self._put(item)
+        except IncompleteError as error:
+            self.source.retry(arrival, error.reason)
+        except ReadError as error:
+            self._put(_Skipped(identity, error.reason, arrival.seen_at))
+        except OSError as error:
+            self.source.retry(arrival, f"cannot be read just now ({error.strerror or error})")
+
+    def _frames(self, arrival: Arrival, identity: FrameIdentity) -> Iterator[Prepared | _Skipped]:
+        start = time.perf_counter()
+        with open_file(arrival.path) as file:
+            for plane in range(file.n_planes):
+                frame = file.read(plane)
+                name = f"{arrival.name}#{plane}" if file.n_planes > 1 else arrival.name
+                identity = replace(
+                    identity,
+                    name=name,
+                    plane=plane,
+                    n_planes=file.n_planes,
+                    digest=digest(frame.pixels),
+                )
+                read_s = time.perf_counter() - start
+                if self._digests.get((str(arrival.path), plane)) != identity.digest:
+                    yield self._prepare(frame, identity, arrival.seen_at, read_s)
+                    self._digests[str(arrival.path), plane] = identity.digest
+                start = time.perf_counter()
+
+    def _prepare(
+        self, frame: Frame, identity: FrameIdentity, seen_at: float, read_s: float
+    ) -> Prepared | _Skipped:
+        try:
+            if self.recipe is None:
+                if self._first_frame is None:
+                    raise RuntimeError("a run without a profile needs first_frame")
+                self.recipe = self._first_frame(frame, identity.name)
+            return prepare(frame, identity, self.recipe, seen_at=seen_at, read_s=read_s)
+        except GridError as error:
+            return _Skipped(identity, str(error), seen_at)
+
+    def _put(self, item: Prepared | _Skipped | _Failed) -> None:
+        while not self._stop.is_set():
+            try:
+                self._queue.put(item, timeout=0.1)
+            except queue.Full:
+                continue
+            else:
+                return
+
+
+def _identity(arrival: Arrival | Leftover) -> FrameIdentity:
+    return FrameIdentity(arrival.name, str(arrival.path), signature=arrival.signature)

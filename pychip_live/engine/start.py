@@ -1,0 +1,197 @@
+"""Open a run: new, resumed, or without a profile yet; the run keeps its own copy of the profile.
+
+The copy (``<run>/profile``) is what makes a run repeatable after the original was edited or lost.
+"""
+
+from __future__ import annotations
+
+import logging
+import platform
+import shutil
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+
+from pychip_live import __version__
+from pychip_live.core.frame import Frame
+from pychip_live.core.profile import GridOptions, Profile, ProfileOptions
+from pychip_live.core.prototypes import Prototypes
+from pychip_live.core.support import SupportSet
+from pychip_live.embed import Embedder
+from pychip_live.engine.recipe import Recipe, ensure_fit, load_embedder
+from pychip_live.errors import ProfileError
+from pychip_live.settings import Settings
+from pychip_live.store.history import newest_unfinished
+from pychip_live.store.profiles import ProfileFolder
+from pychip_live.store.record import RunRecord
+
+log = logging.getLogger(__name__)
+
+PROFILE = "profile"
+"""Folder inside a run folder that holds the run's own copy of the profile."""
+UNTITLED = "untitled"
+"""Name of the profile of a run that was started without one."""
+FIRST_CHIP = 50
+"""Edge of a chip before anyone chose, px (or the frame's edge, if smaller)."""
+
+
+@dataclass(slots=True)
+class Opened:
+    """A run that is ready to go.
+
+    Parameters
+    ----------
+    record
+        Open for writing; close it.
+    recipe, prototypes
+        None until there is a frame, or an example.
+    resumed
+        Whether the record has frames of an earlier process.
+    first_frame
+        Makes the recipe of a run without a profile.
+    """
+
+    record: RunRecord
+    recipe: Recipe | None
+    prototypes: Prototypes | None
+    resumed: bool
+    first_frame: Callable[[Frame, str], Recipe]
+
+
+def open_run(
+    profile: Path | None, sources: Sequence[Path], settings: Settings, *, resume: bool = False
+) -> Opened:
+    """Open a new run, or the newest unfinished one of that profile.
+
+    Parameters
+    ----------
+    profile
+        Profile folder, or None to record unlabelled frames.
+    sources
+        Folders or files the frames come from, for the record.
+    settings
+        Of this place.
+    resume
+        Go on with the newest unfinished run, if there is one.
+
+    Raises
+    ------
+    ProfileError, WeightsError, RecordLockedError
+        Before anything is written.
+    """
+    now = datetime.now(UTC)
+    original = Recipe.open(profile, settings) if profile else None
+    name = original.profile.options.name if original else UNTITLED
+    folder = newest_unfinished(settings.runs, name) if resume else None
+    if folder is not None:
+        return _resume(RunRecord.resume(folder, now=now), original, settings)
+    embedder = original.embedder if original else _untitled_embedder(settings)
+    record = RunRecord.create(
+        settings.runs,
+        profile_name=name,
+        profile_hash=original.profile.hash if original else "",
+        description={**versions(), **embedder.description},
+        sources=[str(source.absolute()) for source in sources],
+        now=now,
+        embedding_budget=int(settings.embedding_budget_gb * 1e9),
+    )
+    try:
+        if original is None:
+            return Opened(record, None, None, False, _first_frame(record, embedder))
+        recipe = _copy(original, record)
+        prototypes = register(record, recipe)
+    except BaseException:
+        record.close()
+        raise
+    return Opened(record, recipe, prototypes, False, _first_frame(record, embedder))
+
+
+def register(record: RunRecord, recipe: Recipe) -> Prototypes | None:
+    """Enter the support set in force into the record; None where it has no example."""
+    support = recipe.profile.support
+    made = recipe.prototypes(support, support.revision)
+    number = record.add_revision(
+        support=support,
+        profile_hash=recipe.profile.hash,
+        prototypes=made,
+        now=datetime.now(UTC),
+    )
+    if made is None:
+        log.warning("no class has an example: frames are recorded unlabelled")
+        return None
+    for class_id in made.excluded:
+        log.warning(
+            "class %r has no example and is left out; add one with 'pychip-live profile add'",
+            support.by_id(class_id).name,
+        )
+    return replace(made, revision=number)
+
+
+def versions() -> dict[str, str]:
+    """Return the versions that a result depends on."""
+    packages = ("numpy", "torch", "torchvision", "timm", "tifffile", "ncempy")
+    return {
+        "pychip-live": __version__,
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        **{package: version(package) for package in packages},
+    }
+
+
+def _resume(record: RunRecord, original: Recipe | None, settings: Settings) -> Opened:
+    """Go on with the run's own copy, unless the original was edited since the run began."""
+    try:
+        copy = record.folder / PROFILE
+        if not (copy / "profile.toml").exists():
+            # killed before the first frame of a run without a profile, or while copying
+            shutil.rmtree(copy, ignore_errors=True)
+            if original is None:
+                embedder = _untitled_embedder(settings)
+                return Opened(record, None, None, True, _first_frame(record, embedder))
+            recipe = _copy(original, record)
+        else:
+            embedder = original.embedder if original else None
+            recipe = Recipe.open(copy, settings, embedder)
+            if original is not None and original.profile.hash != record.profile_hash:
+                recipe = _adopt(original, recipe, record)
+        prototypes = register(record, recipe)
+    except BaseException:
+        record.close()
+        raise
+    return Opened(record, recipe, prototypes, True, _first_frame(record, recipe.embedder))
+
+
+def _adopt(original: Recipe, own: Recipe, record: RunRecord) -> Recipe:
+    if original.fit.embedding_id != own.fit.embedding_id:
+        raise ProfileError(
+            f"{original.folder.path}: grid, window or embedding changed since {record.folder.name} "
+            "began, so its stored embeddings do not fit; run without --resume to start a new run"
+        )
+    shutil.rmtree(own.folder.path)
+    return _copy(original, record)
+
+
+def _copy(original: Recipe, record: RunRecord) -> Recipe:
+    folder = original.folder.copy_to(record.folder / PROFILE)
+    return Recipe(folder, original.profile, original.embedder, original.fit)
+
+
+def _untitled(chip: int) -> ProfileOptions:
+    return ProfileOptions(schema=1, name=UNTITLED, grid=GridOptions(chip=chip))
+
+
+def _untitled_embedder(settings: Settings) -> Embedder:
+    return load_embedder(Profile(options=_untitled(FIRST_CHIP), support=SupportSet()), settings)
+
+
+def _first_frame(record: RunRecord, embedder: Embedder) -> Callable[[Frame, str], Recipe]:
+    def make(frame: Frame, name: str) -> Recipe:
+        folder = ProfileFolder(record.folder / PROFILE)
+        folder.create(_untitled(min(FIRST_CHIP, *frame.shape)))
+        folder.add_reference(frame, Path(name).stem)
+        profile = folder.load()
+        return Recipe(folder, profile, embedder, ensure_fit(folder, profile, embedder))
+
+    return make

@@ -1,0 +1,1 @@
+"""What lasts: profile folders, run records, exports."""
