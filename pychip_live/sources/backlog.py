@@ -1,0 +1,132 @@
+"""The files not handed out yet, and which of them is next; no files are touched here."""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+from bisect import bisect_left, insort
+from collections.abc import Iterator
+
+from pychip_live.sources.candidate import Candidate, State
+from pychip_live.sources.order import OrderKey
+
+BEHIND = 2
+"""With more files than this waiting, the newest is handed out first."""
+
+LOOKAHEAD = 64
+"""Complete files kept ready; more are examined only as these are taken."""
+
+
+def _key(candidate: Candidate) -> OrderKey:
+    return candidate.key
+
+
+class Backlog:
+    """Candidates by state: fresh and ready ones in order, waiting ones by when they are due.
+
+    Not thread-safe. All operations are logarithmic in the number of files, but for moving
+    pointers within a list.
+    """
+
+    def __init__(self) -> None:
+        self._by_path: dict[str, Candidate] = {}
+        self._fresh: list[Candidate] = []
+        self._ready: list[Candidate] = []
+        self._waiting: dict[str, Candidate] = {}
+        self._agenda: list[tuple[float, int, Candidate]] = []  # heap; stale where due differs
+        self._ticket = itertools.count()
+        self._newest: OrderKey | None = None  # of all handed out
+
+    def __contains__(self, candidate: Candidate) -> bool:
+        return self._by_path.get(candidate.path) is candidate
+
+    def __len__(self) -> int:
+        return len(self._fresh) + len(self._ready)
+
+    def find(self, path: str) -> Candidate | None:
+        """Return the candidate of a path."""
+        return self._by_path.get(path)
+
+    def waiting(self) -> Iterator[Candidate]:
+        """Yield the candidates known to be incomplete."""
+        yield from self._waiting.values()
+
+    @property
+    def waiting_count(self) -> int:
+        """Number of candidates known to be incomplete."""
+        return len(self._waiting)
+
+    @property
+    def has_ready(self) -> bool:
+        """Whether a candidate can be taken."""
+        return bool(self._ready)
+
+    def put(self, candidate: Candidate, state: State) -> None:
+        """Add a candidate, or move it to another state; a waiting one is due at its ``due``."""
+        self._leave(candidate)
+        self._by_path[candidate.path] = candidate
+        candidate.state = state
+        if state is State.WAITING:
+            self._waiting[candidate.path] = candidate
+            heapq.heappush(self._agenda, (candidate.due, next(self._ticket), candidate))
+        else:
+            insort(self._fresh if state is State.FRESH else self._ready, candidate, key=_key)
+
+    def remove(self, candidate: Candidate) -> None:
+        """Forget a candidate."""
+        self._leave(candidate)
+        if candidate in self:
+            del self._by_path[candidate.path]
+
+    def hasten(self, candidate: Candidate, due: float) -> None:
+        """Examine a waiting candidate at ``due`` (monotonic, s) if it was due later."""
+        if candidate.state is State.WAITING and due < candidate.due:
+            candidate.due = due
+            self.put(candidate, State.WAITING)
+
+    def next_due_at(self) -> float:
+        """Return the monotonic time of the next examination, s; infinite if there is none."""
+        return self._agenda[0][0] if self._agenda else float("inf")
+
+    def pop_due(self, now: float) -> Candidate | None:
+        """Return a waiting candidate whose examination is due; it stays in the backlog."""
+        while self._agenda and self._agenda[0][0] <= now:
+            due, _, candidate = heapq.heappop(self._agenda)
+            if self._waiting.get(candidate.path) is candidate and candidate.due == due:
+                return candidate
+        return None
+
+    @property
+    def wants_fresh(self) -> bool:
+        """Whether a fresh candidate should be examined now."""
+        return bool(self._fresh) and (len(self._ready) < LOOKAHEAD or self._fresh_is_newest())
+
+    def pop_fresh(self) -> Candidate:
+        """Return the fresh candidate to examine: the newest of all files, else the oldest."""
+        return self._fresh.pop(-1 if self._fresh_is_newest() else 0)
+
+    def pop_ready(self) -> Candidate:
+        """Return the candidate to hand out, still in the backlog until it is removed."""
+        last = self._ready[-1]
+        newest = self._newest is None or last.key > self._newest
+        return self._ready.pop(-1 if newest and len(self) > BEHIND else 0)
+
+    def hand_out(self, candidate: Candidate) -> None:
+        """Forget a candidate that was handed out, but remember how new it was."""
+        self.remove(candidate)
+        if self._newest is None or candidate.key > self._newest:
+            self._newest = candidate.key
+
+    def _fresh_is_newest(self) -> bool:
+        newest = self._fresh[-1].key
+        return (self._newest is None or newest > self._newest) and (
+            not self._ready or newest > self._ready[-1].key
+        )
+
+    def _leave(self, candidate: Candidate) -> None:
+        if self._waiting.get(candidate.path) is candidate:
+            del self._waiting[candidate.path]
+        for line in (self._fresh, self._ready):
+            place = bisect_left(line, candidate.key, key=_key)
+            if place < len(line) and line[place] is candidate:
+                del line[place]
