@@ -59,7 +59,7 @@ def deliver(
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     step = duration_s / _PIECES
-    size = -(-len(data) // _PIECES)
+    size = max(1, -(-len(data) // _PIECES))
     pieces = [data[start : start + size] for start in range(0, len(data), size)]
     match behaviour:
         case "atomic":

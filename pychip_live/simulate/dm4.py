@@ -161,8 +161,12 @@ def _thumbnail(plane: NDArray[Any]) -> NDArray[np.uint32]:
     """At most 96 px of an image as packed grey BGRA."""
     step = -(-max(plane.shape) // 96)
     small = plane[::step, ::step].astype(np.float64)
-    low, high = float(small.min()), float(small.max())
-    grey = ((small - low) * (255 / (high - low) if high > low else 0)).astype(np.uint32)
+    small[~np.isfinite(small)] = 0
+    small /= max(1.0, np.abs(small).max())  # now the range cannot overflow
+    small -= small.min()
+    if small.any():
+        small /= small.max()
+    grey = (255 * small).astype(np.uint32)
     return grey * np.uint32(0x010101) | np.uint32(0xFF000000)
 
 
