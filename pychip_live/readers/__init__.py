@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from pychip_live.errors import IncompleteError
+from pychip_live.errors import CorruptError, IncompleteError
 from pychip_live.readers.base import Evidence, FrameFile, Source, find_zeros, translated
 from pychip_live.readers.dm import DMFile
 from pychip_live.readers.emd import open_emd
@@ -20,9 +20,10 @@ from pychip_live.readers.tiff import TIFFFile
 
 __all__ = ["SUFFIXES", "Evidence", "FrameFile", "evidence", "open_file"]
 
-SUFFIXES = frozenset(
-    ".dm3 .dm4 .tif .tiff .btf .tf8 .png .jpg .jpeg .mrc .mrcs .rec .st .ser .emd".split()
-)
+SUFFIXES = frozenset({
+    ".dm3", ".dm4", ".tif", ".tiff", ".btf", ".tf8", ".png", ".jpg", ".jpeg",
+    ".mrc", ".mrcs", ".rec", ".st", ".ser", ".emd",
+})  # fmt: skip
 """Lower-case suffixes that a folder watcher should look at."""
 
 _MAGIC: dict[bytes, Callable[[Source], FrameFile]] = {
@@ -37,6 +38,7 @@ _MAGIC: dict[bytes, Callable[[Source], FrameFile]] = {
     b"\x89HDF\r\n\x1a\n": open_emd,
     b"II\x97\x01": SERFile,
 }
+_MRC_SUFFIXES = frozenset((".mrc", ".mrcs", ".rec", ".st"))
 _SNIFFED = 212
 """Bytes that tell the format: up to the stamp of MRC, which has none at its start."""
 
@@ -57,9 +59,10 @@ def evidence(path: Path) -> Evidence:
         The file vanished or is locked.
     """
     try:
-        with path.open("rb") as file, translated(path):
+        with path.open("rb") as file:
             source = Source(path, file)
-            awaited = find_zeros(source, _open(source).stretches())
+            opened = _open_or_await(source)
+            awaited = opened.pending or find_zeros(source, opened.stretches())
     except IncompleteError as error:
         return Evidence(False, error.reason)
     return Evidence(not awaited, awaited, suspicious=bool(awaited))
@@ -80,8 +83,20 @@ def open_file(path: Path) -> FrameFile:
     OSError
         The file vanished or is locked.
     """
-    with path.open("rb") as file, translated(path):
-        return _open(Source(path, file))
+    with path.open("rb") as file:
+        return _open_or_await(Source(path, file))
+
+
+def _open_or_await(source: Source) -> FrameFile:
+    try:
+        with translated(source.path):
+            return _open(source)
+    except CorruptError as error:
+        # a file that is being filled looks damaged, too
+        awaited = find_zeros(source, [(0, source.size)])
+        if awaited:
+            raise source.incomplete(f"{awaited} ({error.reason})") from error
+        raise
 
 
 def _open(source: Source) -> FrameFile:
@@ -94,7 +109,7 @@ def _open(source: Source) -> FrameFile:
         if head.startswith(magic):
             return reader(source)
     # writers before MRC2014 put no stamp: the name has to tell
-    if head[208:211] == b"MAP" or source.path.suffix.lower() in {".mrc", ".mrcs", ".rec", ".st"}:
+    if head[208:211] == b"MAP" or source.path.suffix.lower() in _MRC_SUFFIXES:
         return MRCFile(source)
     if any(magic.startswith(head) for magic in _MAGIC):
         raise source.incomplete(f"the header, of which {len(head)} bytes are there")

@@ -26,6 +26,8 @@ TAIL = 64
 BLOCK = 1 << 16
 """Zero bytes on end inside the pixels that make a raw container suspicious."""
 
+_MAX_FILE_BYTES = 1 << 44
+
 _PROBES = 2048
 """Most blocks looked at for holes, so that the cost does not follow the file's size."""
 
@@ -82,8 +84,10 @@ class Source:
 
     def need(self, end: int, what: str) -> None:
         """Raise IncompleteError unless the file has ``end`` bytes."""
+        if end > _MAX_FILE_BYTES:
+            raise self.corrupt(f"{what} would end at byte {end}")
         if end > self.size:
-            raise self.incomplete(f"{what} ends at byte {end}, the file has {self.size} so far")
+            raise self.incomplete(f"{what}, up to byte {end}; the file has {self.size} so far")
 
     def incomplete(self, awaited: str) -> IncompleteError:
         """Return the error for a file that may still be growing."""
@@ -129,6 +133,9 @@ class FrameFile(ABC):
         Type of the pixels as delivered (after luminance), native byte order.
     note
         What was left out on purpose, in words for the operator; mostly empty.
+    pending
+        What may still be added, in words for the operator, although the file is whole as it is:
+        makes it suspicious. Mostly empty.
     """
 
     format: ClassVar[str]
@@ -137,6 +144,7 @@ class FrameFile(ABC):
     shape: tuple[int, int]
     dtype: np.dtype[Any]
     note: str = ""
+    pending: str = ""
 
     def __init__(self, source: Source) -> None:
         self.path = source.path
@@ -187,8 +195,8 @@ class FrameFile(ABC):
         """Byte ranges that hold pixels in an order that zeros could fake; none by default."""
         return ()
 
-    def close(self) -> None:
-        """Release what is held."""
+    def close(self) -> None:  # noqa: B027  nothing to release is the usual case
+        """Release what is held; no reader here holds a handle."""
 
     def __enter__(self) -> Self:
         return self
@@ -210,15 +218,22 @@ def _stamp(status: os.stat_result) -> tuple[int, int, int]:
 def translated(path: Path) -> Iterator[None]:
     """Turn whatever a parser raises on damaged bytes into CorruptError.
 
-    ReadError and OSError pass: the latter say that the file vanished or is locked.
+    ReadError passes, and so does an OSError of the system: the file vanished or is locked.
     """
     try:
         yield
-    except (ReadError, OSError):
+    except ReadError:
         raise
+    except NotImplementedError as error:
+        raise UnsupportedError(path, f"{error}; convert the image") from error
     except Exception as error:
+        # decoders raise bare OSErrors too, without a number of the system
+        if isinstance(error, OSError) and error.errno is not None:
+            raise
         raise CorruptError(
-            path, f"cannot be decoded ({type(error).__name__}: {error}); copy the file again"
+            path,
+            f"it cannot be decoded ({type(error).__name__}: {error}); "
+            "copy the file again, or convert it",
         ) from error
 
 
@@ -228,7 +243,7 @@ def read_array(
     """Read a raw array, ``shape`` of ``dtype``; ValueError where the file ends before it."""
     out = np.empty(shape, dtype)
     file.seek(offset)
-    if file.readinto(memoryview(out).cast("B")) != out.nbytes:  # type: ignore[attr-defined]
+    if file.readinto(out.data.cast("B")) != out.nbytes:  # type: ignore[attr-defined]
         raise ValueError(f"the pixels at byte {offset} end early")
     return out
 

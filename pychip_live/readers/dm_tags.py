@@ -70,10 +70,10 @@ class TagReader:
         self.version: int = int.from_bytes(header[:4], "big")
         if self.version == 4:
             header = source.take(0, 16, "the header")
-            length, little, start = struct.unpack(">QI", header[4:]) + (16,)
+            length, little, start = (*struct.unpack(">QI", header[4:]), 16)
             self._count = struct.Struct(">Q")
         else:
-            length, little, start = struct.unpack(">II", header[4:]) + (12,)
+            length, little, start = (*struct.unpack(">II", header[4:]), 12)
             self._count = struct.Struct(">I")
         if little not in (0, 1):
             raise source.corrupt(f"the byte order of the DM file is {little}, not 0 or 1")
@@ -195,7 +195,7 @@ class TagReader:
         raise self._source.corrupt(f"the tag {path} has an unknown description {info[:4]}")
 
     def _structure(self, at: int, info: tuple[int, ...]) -> tuple[float, ...]:
-        fields = []
+        fields: list[float] = []
         for code in info[4::2]:
             value = self._values[code]
             index = self._at(at, value.size)
@@ -223,7 +223,7 @@ class TagText(str):
 
 
 def as_array(tag: Any) -> TagArray | None:
-    """The array behind a tag, or None where the tag is no array."""
+    """Return the array behind a tag, or None where the tag is no array."""
     if isinstance(tag, TagText):
         return tag.array
     return tag if isinstance(tag, TagArray) else None

@@ -177,8 +177,12 @@ class VeloxFile(_EMDFile):
                 f"detector {self._detector(images[chosen]) or '?'}, "
                 f"one of {len(real)} images in the file"
             )
-        self._take(source, images[chosen]["Data"], 2)
-        self._group = images[chosen].name
+        group = images[chosen]
+        self._take(source, group["Data"], 2)
+        self._group = group.name
+        said = group.get("Metadata")
+        if isinstance(said, h5py.Dataset):
+            self._stretches += _storage(source, said)
 
     @staticmethod
     def _detector(group: h5py.Group) -> str:
@@ -293,10 +297,10 @@ def _refusal(group: h5py.Group, data: h5py.Dataset) -> str:
             f"{data.ndim}-D data ({shape}, as of 4D-STEM); save a virtual image of it",
         ),
         (
-            lambda: bool(
-                _SPECTRAL_UNITS & {_step(group, data, i)[1] for i in range(data.ndim)}
-            )
-            or _text(group.attrs.get("record_by")) == "spectrum",
+            lambda: (
+                bool(_SPECTRAL_UNITS & {_step(group, data, i)[1] for i in range(data.ndim)})
+                or _text(group.attrs.get("record_by")) == "spectrum"
+            ),
             f"a spectrum image ({shape}); save a map of it",
         ),
     ]

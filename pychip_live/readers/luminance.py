@@ -34,11 +34,13 @@ def luminance(colour: NDArray[Any]) -> NDArray[Any]:
             out[top : top + _ROWS_AT_ONCE] = green
         elif colour.dtype.kind == "f":
             wide = np.float32 if colour.dtype.itemsize <= 4 else np.float64
-            r, g, b = (channel.astype(wide) for channel in (red, green, blue))
+            rgb: NDArray[Any] = part[..., :3].astype(wide)
+            r, g, b = rgb[..., 0], rgb[..., 1], rgb[..., 2]
             with np.errstate(all="ignore"):
                 out[top : top + _ROWS_AT_ONCE] = g + 0.299 * (r - g) + 0.114 * (b - g)
         elif colour.dtype.itemsize <= 4:
-            r, g, b = (channel.astype(np.int64) for channel in (red, green, blue))
+            whole_type = np.int32 if colour.dtype.itemsize <= 2 else np.int64
+            r, g, b = (channel.astype(whole_type) for channel in (red, green, blue))
             out[top : top + _ROWS_AT_ONCE] = (299 * r + 587 * g + 114 * b + 500) // 1000
         else:
             # 64-bit counts: whole parts and remainders apart, so that nothing overflows

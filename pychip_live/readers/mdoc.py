@@ -10,6 +10,7 @@ from pathlib import Path
 from pychip_live.core.frame import Calibration, Metadata
 from pychip_live.readers.stated import calibration_xy, number
 
+_MONTHS = "janfebmaraprmayjunjulaugsepoctnovdec"
 _MAX_BYTES = 64 << 20
 _SECTION = re.compile(r"\[(?:ZValue|FrameSet|Image)\s*=\s*(.+?)\]")
 
@@ -38,13 +39,9 @@ class Mdoc:
             return number(entries.get(key))
 
         spacing = value("PixelSpacing")
-        stage: dict[str, float] = {}
-        x_y = [number(text) for text in entries.get("StagePosition", "").split()]
-        keys = ("x_um", "y_um", "z_um", "alpha_deg")
-        for key, position in zip(keys, [*(x_y + [None, None])[:2], value("StageZ"),
-                                        value("TiltAngle")], strict=True):  # fmt: skip
-            if position is not None:
-                stage[key] = position
+        x, y, *_ = (*map(number, entries.get("StagePosition", "").split()), None, None)
+        axes = {"x_um": x, "y_um": y, "z_um": value("StageZ"), "alpha_deg": value("TiltAngle")}
+        stage = {key: position for key, position in axes.items() if position is not None}
         voltage = value("Voltage")
         return calibration_xy(spacing, "Å", spacing, "Å"), Metadata(
             _time(entries.get("DateTime", "")),
@@ -89,13 +86,14 @@ def _time(text: str) -> datetime | None:
     if not match:
         return None
     day, month, year, *clock = match.groups()
-    months = "jan feb mar apr may jun jul aug sep oct nov dec".split()
     try:
         return datetime(
             int(year) + (2000 if len(year) == 2 else 0),
-            months.index(month.lower()) + 1,
+            _MONTHS.index(month.lower()) // 3 + 1,
             int(day),
-            *map(int, clock),
+            int(clock[0]),
+            int(clock[1]),
+            int(clock[2]),
         )
     except ValueError:
         return None

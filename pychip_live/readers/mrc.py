@@ -74,9 +74,7 @@ class MRCFile(FrameFile):
         return [(self._offset, self._end)]
 
     def _pixels(self, file: BinaryIO, plane: int) -> NDArray[Any]:
-        return read_array(
-            file, self._offset + plane * self._plane_bytes, self._stored, self.shape
-        )
+        return read_array(file, self._offset + plane * self._plane_bytes, self._stored, self.shape)
 
     def _about(self, file: BinaryIO, plane: int) -> tuple[Calibration | None, Metadata]:
         if self._mdoc is None:

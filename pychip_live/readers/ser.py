@@ -46,9 +46,7 @@ class SERFile(FrameFile):
 
     def __init__(self, source: Source) -> None:
         super().__init__(source)
-        version, kind, _, total, valid = struct.unpack(
-            "<HIIii", source.take(4, 18, "the header")
-        )
+        version, kind, _, total, valid = struct.unpack("<HIIii", source.take(4, 18, "the header"))
         wide = version >= 0x220
         letter, width = ("q", 8) if wide else ("i", 4)
         (table,) = struct.unpack(f"<{letter}", source.take(22, width, "the header"))
@@ -64,6 +62,8 @@ class SERFile(FrameFile):
             raise source.incomplete(f"the first of {total} images")
         self.n_planes = valid
         if valid < total:
+            # the same whether the series goes on or was stopped
+            self.pending = f"the rest of the series: {valid} of {total} images so far"
             self.note = f"{valid} of the {total} images that were planned"
         # two tables, of images and of their time tags, each with room for all planned images
         raw = source.take(table, 2 * total * width, "the table of images")

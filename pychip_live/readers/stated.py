@@ -11,7 +11,7 @@ _ANISOTROPY = 0.01
 
 
 def number(value: object) -> float | None:
-    """A finite number, also from text; None otherwise."""
+    """Return a finite number, also from text; None otherwise."""
     if value is None or isinstance(value, bool):
         return None
     try:

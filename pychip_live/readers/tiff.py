@@ -101,7 +101,9 @@ class TIFFFile(FrameFile):
         layout = self._layouts[0 if self._in_a_row else plane]
         if layout.raw:
             start = int(layout.pieces[0, 0]) + (plane * self._plane_bytes if self._in_a_row else 0)
-            stored = np.dtype(f"{layout.page.order}{_KINDS[layout.sample_format]}{layout.bits // 8}")
+            stored = np.dtype(
+                f"{layout.page.order}{_KINDS[layout.sample_format]}{layout.bits // 8}"
+            )
             pixels = read_array(file, start, stored, layout.shape)
         else:
             pixels = _decode(file, layout)
@@ -116,13 +118,17 @@ class TIFFFile(FrameFile):
 def _axes(description: str) -> dict[str, int]:
     """Sizes of the axes beyond height and width, as ImageJ, OME and tifffile state them."""
     if description.startswith("ImageJ="):
-        stated = dict(re.findall(r"(?m)^(images|channels|slices|frames)=(\d{1,9})\s*$", description))
-        axes = {name: int(stated[name]) for name in ("channels", "slices", "frames") if name in stated}
+        stated = dict(
+            re.findall(r"(?m)^(images|channels|slices|frames)=(\d{1,9})\s*$", description)
+        )
+        axes = {
+            name: int(stated[name]) for name in ("channels", "slices", "frames") if name in stated
+        }
         return axes or {"images": int(stated.get("images", 1))}
     if "<Pixels" in description and "OME" in description:
         pixels = description[description.index("<Pixels") :].partition(">")[0]
-        stated = dict(re.findall(r'\bSize([CZT])="(\d{1,9})"', pixels))
-        return {f"Size{name}": int(size) for name, size in stated.items()}
+        sizes = re.findall(r'\bSize([CZT])="(\d{1,9})"', pixels)
+        return {f"Size{name}": int(size) for name, size in sizes}
     if description.startswith('{"shape":'):
         try:
             shape = json.loads(description)["shape"]
@@ -204,5 +210,6 @@ def _to_grey(source: Source, layout: ifd.Layout, pixels: NDArray[Any]) -> NDArra
         if pixels.dtype.kind == "b":
             return ~pixels
         if pixels.dtype.kind == "u":
-            return np.subtract(2**layout.bits - 1, pixels, dtype=pixels.dtype)
+            white = pixels.dtype.type(2**layout.bits - 1)
+            return np.asarray(white - pixels)
     return pixels

@@ -24,7 +24,7 @@ _PRINT_NM = 2540
 
 
 def about_page(source: Source, page: ifd.Page, description: str, beside: About) -> About:
-    """What a page and its file say; the first that states a thing wins.
+    """Collect what a page and its file say; the first that states a thing wins.
 
     Parameters
     ----------
@@ -77,8 +77,8 @@ def _fei_ini(text: str) -> About:
         if line.startswith("["):
             section = line.strip("[] \t")
         elif "=" in line:
-            key, _, value = line.partition("=")
-            entries.setdefault(f"{section}.{key.strip()}", value.strip())
+            key, _, said = line.partition("=")
+            entries.setdefault(f"{section}.{key.strip()}", said.strip())
 
     def value(*keys: str) -> float | None:
         return next((n for key in keys if (n := number(entries.get(key))) is not None), None)

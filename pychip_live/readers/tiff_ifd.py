@@ -8,15 +8,23 @@ from __future__ import annotations
 
 import struct
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pychip_live.readers.base import Source
 
-SUBFILE, WIDTH, LENGTH, BITS, COMPRESSION, PHOTOMETRIC, FILL_ORDER = 254, 256, 257, 258, 259, 262, 266
-DESCRIPTION, STRIP_OFFSETS, SAMPLES, ROWS, STRIP_COUNTS = 270, 273, 277, 278, 279
+SUBFILE, WIDTH, LENGTH, BITS, COMPRESSION, PHOTOMETRIC, FILL_ORDER = (
+    254,
+    256,
+    257,
+    258,
+    259,
+    262,
+    266,
+)
+FILL_ORDER, DESCRIPTION, STRIP_OFFSETS, SAMPLES, ROWS, STRIP_COUNTS = 266, 270, 273, 277, 278, 279
 X_RESOLUTION, Y_RESOLUTION, PLANAR, RESOLUTION_UNIT, DATE_TIME = 282, 283, 284, 296, 306
 PREDICTOR, TILE_WIDTH, TILE_LENGTH, TILE_OFFSETS, TILE_COUNTS = 317, 322, 323, 324, 325
 SAMPLE_FORMAT, JPEG_OFFSET, JPEG_LENGTH, DEPTH, STK_PLANES = 339, 513, 514, 32997, 33629
@@ -45,7 +53,7 @@ class Page:
     """
 
     offset: int
-    order: str
+    order: Literal["<", ">"]
     entries: dict[int, tuple[int, int, int]]
 
     def values(self, source: Source, code: int) -> NDArray[Any] | None:
@@ -54,7 +62,7 @@ class Page:
         if entry is None:
             return None
         kind, count, at = entry
-        dtype = np.dtype(_TYPES[kind]).newbyteorder(self.order)  # type: ignore[call-overload]
+        dtype = np.dtype(_TYPES[kind]).newbyteorder(self.order)
         data = source.take(at, count * dtype.itemsize, f"the TIFF tag {code}")
         return np.frombuffer(data, dtype)
 
@@ -96,7 +104,7 @@ def read_pages(source: Source) -> list[Page]:
         The chain runs in a circle or a directory is absurd.
     """
     head = source.take(0, 8, "the header")
-    order = "<" if head[:2] == b"II" else ">"
+    order: Literal["<", ">"] = "<" if head[:2] == b"II" else ">"
     big = struct.unpack_from(f"{order}H", head, 2)[0] == 43
     pointer, n_entries_type, entry = (
         (struct.Struct(f"{order}Q"), struct.Struct(f"{order}Q"), struct.Struct(f"{order}HHQ"))
@@ -127,8 +135,10 @@ def read_pages(source: Source) -> list[Page]:
                 # unknown types are to be skipped, says the specification
                 continue
             inline = start + number * size + entry.size
-            n_bytes = n_values * np.dtype(_TYPES[kind]).itemsize if kind in (5, 10) else (
-                n_values * _SIZES[kind]
+            n_bytes = (
+                n_values * np.dtype(_TYPES[kind]).itemsize
+                if kind in (5, 10)
+                else (n_values * _SIZES[kind])
             )
             where = inline
             if n_bytes > pointer.size:
