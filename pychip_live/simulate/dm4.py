@@ -62,6 +62,7 @@ def encode_dm4(
     pixels: NDArray[Any],
     calibration: Calibration | None = None,
     metadata: Metadata | None = None,
+    interval_s: float | None = None,
 ) -> bytes:
     """Encode a DM4 file with a thumbnail and one image or stack.
 
@@ -74,6 +75,8 @@ def encode_dm4(
         Pixel size, or None for an uncalibrated image (DM writes scale 1 without a unit).
     metadata
         Time (a naive one is local time), exposure and microscope; what is None is not written.
+    interval_s
+        Time from one frame of a stack to the next, s, or None for an uncalibrated axis.
 
     Raises
     ------
@@ -82,16 +85,15 @@ def encode_dm4(
     """
     if pixels.ndim not in (2, 3) or 0 in pixels.shape:
         raise ValueError(f"a DM4 image is 2-D, or 3-D for a stack, not of shape {pixels.shape}")
-    if pixels.dtype.newbyteorder("=") not in _IMAGE_TYPES:
+    image_type = _IMAGE_TYPES.get(pixels.dtype.newbyteorder("="))
+    if image_type is None:
         raise ValueError(f"DM4 has no real image of dtype {pixels.dtype}; convert it first")
     plane = pixels if pixels.ndim == 2 else pixels[0]
     root = {
         "ImageList": [
-            {"ImageData": _image_data(_thumbnail(plane), _IMAGE_RGB, None)},
+            {"ImageData": _image_data(_thumbnail(plane), _IMAGE_RGB)},
             {
-                "ImageData": _image_data(
-                    pixels, _IMAGE_TYPES[pixels.dtype.newbyteorder("=")], calibration
-                ),
+                "ImageData": _image_data(pixels, image_type, calibration, interval_s),
                 "ImageTags": _image_tags(metadata or Metadata()),
             },
         ],
@@ -110,22 +112,20 @@ def filetime(moment: datetime) -> float:
 
 
 def _image_data(
-    pixels: NDArray[Any], data_type: int, calibration: Calibration | None
+    pixels: NDArray[Any],
+    data_type: int,
+    calibration: Calibration | None = None,
+    interval_s: float | None = None,
 ) -> dict[str, Any]:
     """Build the ImageData group; axes run x, y, frame."""
-    unstated = {"Origin": np.float32(0), "Scale": np.float32(1), "Units": ""}
-    stated = unstated
-    if calibration is not None:
-        stated = {
-            "Origin": np.float32(0),
-            "Scale": np.float64(calibration.pixel_size),
-            "Units": calibration.unit,
-        }
+    unstated = _axis(1, "")
+    edge = _axis(calibration.pixel_size, calibration.unit) if calibration else unstated
+    frames = _axis(interval_s, "s") if interval_s else unstated
     flat = np.ascontiguousarray(pixels, pixels.dtype.newbyteorder("<")).reshape(-1)
     return {
         "Calibrations": {
             "Brightness": unstated,
-            "Dimension": [stated, stated, unstated][: pixels.ndim],
+            "Dimension": [edge, edge, frames][: pixels.ndim],
             "DisplayCalibratedUnits": np.bool_(True),
         },
         "Data": flat,
@@ -133,6 +133,10 @@ def _image_data(
         "Dimensions": [np.uint32(n) for n in reversed(pixels.shape)],
         "PixelDepth": np.uint32(pixels.itemsize),
     }
+
+
+def _axis(scale: float, unit: str) -> dict[str, Any]:
+    return {"Origin": np.float32(0), "Scale": np.float64(scale), "Units": unit}
 
 
 def _image_tags(metadata: Metadata) -> dict[str, Any]:

@@ -26,7 +26,8 @@ DEFAULT_FRAMES = 120
 """Frames of a preset when no number is asked for."""
 
 IMAGE_SUFFIXES = frozenset(
-    {".dm3", ".dm4", ".tif", ".tiff", ".png", ".jpg", ".jpeg", ".mrc", ".ser", ".emd"}
+    {".dm3", ".dm4", ".emd", ".ser", ".mrc", ".mrcs", ".rec", ".st"}
+    | {".tif", ".tiff", ".btf", ".tf8", ".png", ".jpg", ".jpeg"}
 )
 """Files of a source folder that are played."""
 

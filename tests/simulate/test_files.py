@@ -94,6 +94,12 @@ def test_dm4_stack_has_the_frames_first() -> None:
     assert dataset["pixelUnit"] == ["", "nm", "nm"]
 
 
+def test_dm4_stack_with_an_interval() -> None:
+    dataset, _ = read_dm4(encode_dm4(pixels(shape=(3, 8, 9)), interval_s=0.5))
+    assert dataset["pixelSize"] == [0.5, 1, 1]
+    assert dataset["pixelUnit"] == ["s", "", ""]
+
+
 def test_dm4_starts_with_a_thumbnail(tmp_path: Path) -> None:
     path = tmp_path / "frame.dm4"
     path.write_bytes(encode_dm4(pixels(shape=(300, 200))))
