@@ -1,1 +1,5 @@
-"""Where frames come from: a watched folder today, streams and a simulator beside it."""
+"""Where frames come from: watched folders, given files."""
+
+from pychip_live.sources.source import Arrival, Leftover, Pending, Source, SourceStatus
+
+__all__ = ["Arrival", "Leftover", "Pending", "Source", "SourceStatus"]

@@ -1,14 +1,19 @@
-"""The files not handed out yet, and which of them is next; no files are touched here."""
+"""The books of a source: which files are done, which are not, and which of these is next.
+
+No file is touched here, and nothing is locked: the owner does both.
+"""
 
 from __future__ import annotations
 
 import heapq
 import itertools
+import os
 from bisect import bisect_left, insort
 from collections.abc import Iterator
 
-from pychip_live.sources.candidate import Candidate, State
-from pychip_live.sources.order import OrderKey
+from pychip_live.sources.candidate import FIRST_DELAY_S, LAST_DELAY_S, Candidate, State
+from pychip_live.sources.order import AcquisitionOrder, OrderKey
+from pychip_live.sources.tree import Signature
 
 BEHIND = 2
 """With more files than this waiting, the newest is handed out first."""
@@ -24,11 +29,14 @@ def _key(candidate: Candidate) -> OrderKey:
 class Backlog:
     """Candidates by state: fresh and ready ones in order, waiting ones by when they are due.
 
-    Not thread-safe. All operations are logarithmic in the number of files, but for moving
-    pointers within a list.
+    Beside them, the signatures of files that are done. All operations are logarithmic in the
+    number of files, but for moving pointers within a list.
     """
 
     def __init__(self) -> None:
+        self._order = AcquisitionOrder()
+        self._done: dict[str, tuple[Signature, ...]] = {}
+        self._retries: dict[tuple[str, Signature], int] = {}
         self._by_path: dict[str, Candidate] = {}
         self._fresh: list[Candidate] = []
         self._ready: list[Candidate] = []
@@ -60,6 +68,37 @@ class Backlog:
     def has_ready(self) -> bool:
         """Whether a candidate can be taken."""
         return bool(self._ready)
+
+    def is_done(self, path: str, signature: Signature) -> bool:
+        """Whether a file in this state was handed out, refused or is to be ignored."""
+        return signature in self._done.get(path, ())
+
+    def finish(self, path: str, signature: Signature) -> None:
+        """Note that a file in this state is done."""
+        if not self.is_done(path, signature):
+            self._done[path] = (*self._done.get(path, ()), signature)
+
+    def reopen(self, path: str, signature: Signature) -> None:
+        """Note that a file in this state is not done after all."""
+        rest = tuple(each for each in self._done.get(path, ()) if each != signature)
+        if rest:
+            self._done[path] = rest
+        else:
+            self._done.pop(path, None)
+
+    def new(self, path: str, root: str, name: str, signature: Signature) -> Candidate:
+        """Make a candidate, with its place in the order of acquisition; it is not put yet."""
+        replaced = path in self._done
+        key = self._order.key(path.replace(os.sep, "/"), signature[1], replaced=replaced)
+        return Candidate(path, root, name, signature, key)
+
+    def postpone(self, candidate: Candidate, now: float) -> None:
+        """Put a candidate that was complete but could not be read, for longer every time."""
+        state = (candidate.path, candidate.signature)
+        count = self._retries[state] = self._retries.get(state, 0) + 1
+        candidate.delay = min(FIRST_DELAY_S * 2 ** min(count, 20), LAST_DELAY_S)
+        candidate.due = now + candidate.delay
+        self.put(candidate, State.WAITING)
 
     def put(self, candidate: Candidate, state: State) -> None:
         """Add a candidate, or move it to another state; a waiting one is due at its ``due``."""
@@ -112,8 +151,9 @@ class Backlog:
         return self._ready.pop(-1 if newest and len(self) > BEHIND else 0)
 
     def hand_out(self, candidate: Candidate) -> None:
-        """Forget a candidate that was handed out, but remember how new it was."""
+        """Note that a candidate is handed out."""
         self.remove(candidate)
+        self.finish(candidate.path, candidate.signature)
         if self._newest is None or candidate.key > self._newest:
             self._newest = candidate.key
 

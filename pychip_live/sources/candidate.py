@@ -12,7 +12,7 @@ from pathlib import Path
 from pychip_live import readers
 from pychip_live.errors import CorruptError, IncompleteError, ReadError
 from pychip_live.sources.order import OrderKey
-from pychip_live.sources.scan import Signature, signature_of
+from pychip_live.sources.tree import Signature, signature_of
 
 FIRST_DELAY_S = 0.05
 LAST_DELAY_S = 5.0
@@ -67,7 +67,6 @@ class Candidate:
     changed_at: float = field(default_factory=time.monotonic)
     due: float = 0.0  # time.monotonic() of the next examination
     delay: float = FIRST_DELAY_S
-    retries: int = 0
 
     def examine(self, evidence: EvidenceOf, settle_s: float) -> Outcome:
         """Look for evidence that the file is complete, and plan the next look if it is not.

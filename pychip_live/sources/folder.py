@@ -9,7 +9,7 @@
             try: frame = read(arrival.path)     # then record it
             except (IncompleteError, OSError) as error:
                 source.retry(arrival, str(error))
-            for refusal in source.refused(): ...   # record as skipped
+            for refused in source.refused(): ...   # record as skipped
 
 What is handed out
     A file is identified by its path and *signature*, (size in bytes, modification time in ns).
@@ -56,35 +56,19 @@ from typing import Literal, Self
 
 from pychip_live import readers
 from pychip_live.errors import UsageError
-from pychip_live.sources.arrival import (
+from pychip_live.sources.backlog import Backlog
+from pychip_live.sources.candidate import Candidate, EvidenceOf, Outcome, State
+from pychip_live.sources.hints import Hints
+from pychip_live.sources.order import natural
+from pychip_live.sources.scan import TreeScanner
+from pychip_live.sources.source import (
     SHOWN,
     Arrival,
     Leftover,
     Pending,
-    Refusal,
     SourceStatus,
 )
-from pychip_live.sources.backlog import Backlog
-from pychip_live.sources.candidate import (
-    FIRST_DELAY_S,
-    LAST_DELAY_S,
-    Candidate,
-    EvidenceOf,
-    Outcome,
-    State,
-)
-from pychip_live.sources.hints import Hints
-from pychip_live.sources.order import AcquisitionOrder, OrderKey, natural
-from pychip_live.sources.scan import (
-    Changes,
-    Sighting,
-    Signature,
-    TreeScanner,
-    is_inside,
-    signature_of,
-)
-
-__all__ = ["Arrival", "FolderSource", "Leftover", "Pending", "Refusal", "SourceStatus"]
+from pychip_live.sources.tree import Changes, Sighting, Signature, is_inside, signature_of
 
 _SLICE_S = 0.05  # of examining between two looks at hints and folders
 _GAP_S = 0.01  # least time between two examinations of a file that events tell of
@@ -105,9 +89,11 @@ class FolderSource:
     existing
         ``"all"``: files that are there at the start are handed out too; ``"new"``: only what
         comes or changes later.
+    baseline
+        For a run that is resumed: the (path, signature) that it ignored, in place of what the
+        first scan finds, so that files that arrived meanwhile are handed out.
     done
-        (path, signature) of files to pass over: those already recorded, and the baseline of the
-        run that is resumed. A mapping gives one signature a path.
+        (path, signature) of files already recorded. A mapping gives one signature a path.
     settle_s
         Quiet time that decides for a file that may be preallocated, s.
     rescan_s
@@ -130,6 +116,7 @@ class FolderSource:
         folders: Sequence[Path],
         *,
         existing: Literal["all", "new"] = "all",
+        baseline: Iterable[tuple[Path, Signature]] | None = None,
         done: Mapping[Path, Signature] | Iterable[tuple[Path, Signature]] = (),
         settle_s: float = 5.0,
         rescan_s: float = 0.5,
@@ -147,14 +134,13 @@ class FolderSource:
         for name, value in (("settle_s", settle_s), ("rescan_s", rescan_s), ("sweep_s", sweep_s)):
             if not value > 0:
                 raise UsageError(f"{name} is {value}; it must be a time above 0 s")
-        self._existing = existing
+        self._baseline_wanted = existing == "new" and baseline is None
         self._settle_s = settle_s
         self._rescan_s = rescan_s
         self._use_events = events
         self._evidence = evidence
         self._folders = _outermost(self._given)
         self._scanner = TreeScanner(self._folders, suffixes, sweep_s=sweep_s)
-        self._order = AcquisitionOrder()
         self._hints: Hints | None = None
         self._thread: threading.Thread | None = None
 
@@ -162,14 +148,12 @@ class FolderSource:
         self._changed = threading.Condition()
         self._stopping = False
         self._hinted = False
-        self._done: dict[str, tuple[Signature, ...]] = {}
-        pairs = done.items() if isinstance(done, Mapping) else done
-        for path, signature in pairs:
-            self._finish(os.path.abspath(path), signature)  # noqa: PTH100
-        self._baseline: set[tuple[Path, Signature]] = set()
         self._backlog = Backlog()
-        self._retries: dict[tuple[str, Signature], int] = {}
-        self._refusals: list[Refusal] = []
+        self._baseline = set(baseline or ())
+        recorded = done.items() if isinstance(done, Mapping) else done
+        for path, signature in [*recorded, *self._baseline]:
+            self._backlog.finish(os.path.abspath(path), signature)  # noqa: PTH100
+        self._refused: list[Leftover] = []
         self._missing: tuple[Path, ...] = ()
         self._vanished = 0
         self._last_event = ""
@@ -182,7 +166,7 @@ class FolderSource:
             raise UsageError("this source was started before; make a new one")
         if self._use_events:
             self._hints = Hints(self._wake)
-        if self._existing == "new":
+        if self._baseline_wanted:
             self._scan(baseline=True)
         self._thread = threading.Thread(target=self._run, name="folder-source", daemon=True)
         self._thread.start()
@@ -225,6 +209,13 @@ class FolderSource:
             if arrival is not None:
                 return arrival
 
+    def wait(self, timeout: float) -> None:
+        """Return when there is something to take or refused, or after ``timeout`` s."""
+        with self._changed:
+            self._changed.wait_for(
+                lambda: self._backlog.has_ready or self._refused or self._stopping, timeout
+            )
+
     def retry(self, arrival: Arrival, awaited: str) -> None:
         """Give back a file that could not be read after all; it comes again after a pause.
 
@@ -236,31 +227,23 @@ class FolderSource:
             What is missing, in the reader's words.
         """
         path = str(arrival.path)
+        now = time.monotonic()
         with self._changed:
-            rest = tuple(each for each in self._done.get(path, ()) if each != arrival.signature)
-            if rest:
-                self._done[path] = rest
-            else:
-                self._done.pop(path, None)
-            self._last_change = time.monotonic()
+            self._backlog.reopen(path, arrival.signature)
+            self._last_change = now
             if self._backlog.find(path) is not None:
                 return  # it changed meanwhile, and is being looked at already
-            count = self._retries.get((path, arrival.signature), 0) + 1
-            self._retries[path, arrival.signature] = count
             root = next(folder for folder in self._folders if is_inside(path, folder))
-            key = self._key(path, arrival.signature)
-            candidate = Candidate(path, root, arrival.name, arrival.signature, key)
+            candidate = self._backlog.new(path, root, arrival.name, arrival.signature)
             candidate.awaited = awaited
-            candidate.delay = min(FIRST_DELAY_S * 2 ** min(count, 20), LAST_DELAY_S)
-            candidate.due = time.monotonic() + candidate.delay
-            self._backlog.put(candidate, State.WAITING)
+            self._backlog.postpone(candidate, now)
             self._changed.notify_all()
 
-    def refused(self) -> list[Refusal]:
-        """Return the files refused since the last call."""
+    def refused(self) -> list[Leftover]:
+        """Return the files refused since the last call; ``awaited`` says what is wrong."""
         with self._changed:
-            refusals, self._refusals = self._refusals, []
-        return refusals
+            refused, self._refused = self._refused, []
+        return refused
 
     def leftovers(self) -> list[Leftover]:
         """Return the files that are not complete (yet), in the order of acquisition."""
@@ -344,7 +327,7 @@ class FolderSource:
         if baseline:
             with self._changed:
                 for sighting in changes.seen.values():
-                    self._finish(sighting.path, sighting.signature)
+                    self._backlog.finish(sighting.path, sighting.signature)
                     self._baseline.add((Path(sighting.path), sighting.signature))
         self._apply(changes)
         inner = [each for each in self._given if not os.path.isdir(each)]  # noqa: PTH112
@@ -381,12 +364,11 @@ class FolderSource:
 
     def _notice(self, sighting: Sighting, now: float) -> None:
         path, signature = sighting.path, sighting.signature
-        if signature in self._done.get(path, ()):
+        if self._backlog.is_done(path, signature):
             return
         candidate = self._backlog.find(path)
         if candidate is None:
-            key = self._key(path, signature)
-            candidate = Candidate(path, sighting.root, sighting.name, signature, key)
+            candidate = self._backlog.new(path, sighting.root, sighting.name, signature)
             self._backlog.put(candidate, State.FRESH)
             self._last_change = now
         elif candidate.state is State.WAITING:
@@ -421,16 +403,16 @@ class FolderSource:
                 self._backlog.put(candidate, State.WAITING)
             elif outcome is Outcome.VANISHED:
                 self._vanish(candidate)
-            elif candidate.signature in self._done.get(candidate.path, ()):
+            elif self._backlog.is_done(candidate.path, candidate.signature):
                 self._backlog.remove(candidate)  # changed back to what was handed out
             elif candidate.error is None:
                 self._backlog.put(candidate, State.READY)
             else:
                 path, signature = candidate.path, candidate.signature
-                self._refusals.append(
-                    Refusal(Path(path), candidate.name, signature, candidate.error)
+                self._refused.append(
+                    Leftover(Path(path), candidate.name, signature, candidate.error.reason)
                 )
-                self._finish(path, signature)
+                self._backlog.finish(path, signature)
                 self._backlog.remove(candidate)
             self._changed.notify_all()
 
@@ -450,7 +432,6 @@ class FolderSource:
                 self._backlog.put(candidate, State.WAITING)
             else:
                 self._backlog.hand_out(candidate)
-                self._finish(candidate.path, candidate.signature)
             self._changed.notify_all()
         if not same:
             return None
@@ -462,15 +443,6 @@ class FolderSource:
         )
 
     # --- bookkeeping, with the lock held ------------------------------------------------------
-
-    def _key(self, path: str, signature: Signature) -> OrderKey:
-        replaced = path in self._done
-        return self._order.key(path.replace(os.sep, "/"), signature[1], replaced=replaced)
-
-    def _finish(self, path: str, signature: Signature) -> None:
-        known = self._done.get(path, ())
-        if signature not in known:
-            self._done[path] = (*known, signature)
 
     def _vanish(self, candidate: Candidate) -> None:
         self._backlog.remove(candidate)

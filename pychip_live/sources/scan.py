@@ -17,8 +17,8 @@ Times of a file system can be coarse, skewed or wrong, so they are compared for 
 - A directory is listed anyway when its last listing is older than ``sweep_s``. If that finds
   what its time had hidden, times of that folder are not trusted any more.
 
-A file is known by its signature, (size in bytes, modification time in ns). New content of the
-same size within the same tick, or with the time set back, cannot be told from the old.
+New content of the same size within the same tick, or with the time set back, cannot be told
+from the old.
 """
 
 from __future__ import annotations
@@ -29,9 +29,17 @@ import stat
 import time
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
 
-Signature = tuple[int, int]
+from pychip_live.sources.tree import (
+    Changes,
+    Directory,
+    Root,
+    Sighting,
+    Signature,
+    is_inside,
+    is_temporary,
+    signature_of,
+)
 
 TICK_S = 2.5
 HOT_DIRECTORIES = 32
@@ -40,105 +48,8 @@ PATROL_S = 0.010
 PATROL_STEPS = 32
 
 _JUNCTION = 0xA0000003  # IO_REPARSE_TAG_MOUNT_POINT, a link to a directory on Windows
-_TEMPORARY = (".part", ".partial", ".filepart", ".crdownload", ".tmp", ".temp", "~")
 
 logger = logging.getLogger(__name__)
-
-
-def signature_of(status: os.stat_result) -> Signature:
-    """Return (size in bytes, modification time in ns)."""
-    return status.st_size, status.st_mtime_ns
-
-
-def is_temporary(name: str) -> bool:
-    """Whether a file or directory name is hidden, temporary or the system's own."""
-    return name.startswith((".", "~", "$")) or name.lower().endswith(_TEMPORARY)
-
-
-@dataclass(frozen=True, slots=True)
-class Sighting:
-    """A file that is new or has another signature than before.
-
-    Parameters
-    ----------
-    root, path
-        The watched folder and the absolute path of the file.
-    name
-        Path relative to ``root``, with ``/`` as separator.
-    signature
-        (size in bytes, modification time in ns).
-    """
-
-    root: str
-    path: str
-    name: str
-    signature: Signature
-
-
-@dataclass(slots=True)
-class Changes:
-    """What one look found.
-
-    Parameters
-    ----------
-    seen
-        New and changed files by path.
-    gone
-        Paths of files that are not there any more (never files of a missing folder).
-    appeared
-        Watched folders that are there now, and were not or were others before.
-    """
-
-    seen: dict[str, Sighting] = field(default_factory=dict)
-    gone: set[str] = field(default_factory=set)
-    appeared: list[str] = field(default_factory=list)
-
-
-class _Root:
-    """A watched folder."""
-
-    __slots__ = ("directory", "path", "real", "trusted")
-
-    def __init__(self, path: str) -> None:
-        self.path = path
-        self.real = path
-        self.directory: _Directory | None = None  # None while the folder is missing
-        self.trusted = True  # directory times show changes
-
-
-class _Directory:
-    """What is known of one directory; ``entries`` maps a name to what it is (None: ignored)."""
-
-    __slots__ = (
-        "alive",
-        "changed_at",
-        "entries",
-        "inode",
-        "listed_at",
-        "mtime_ns",
-        "parent",
-        "path",
-        "prefix",
-        "real_link",
-        "restless",
-        "root",
-        "visit",
-    )
-
-    def __init__(self, path: str, prefix: str, root: _Root, parent: _Directory | None) -> None:
-        self.path = path
-        self.prefix = prefix  # relative to the root, "" or ending in "/"
-        self.root = root
-        self.parent = parent
-        self.real_link: str | None = None  # where it leads, if it is a link
-        self.entries: dict[str, Signature | _Directory | None] = {}
-        self.inode = (0, 0)
-        self.mtime_ns = -1
-        self.changed_at = -float("inf")
-        self.listed_at = -float("inf")
-        self.restless = False  # a name in it could not be examined: list again
-        self.alive = True
-        self.visit = 0
 
 
 class TreeScanner:
@@ -157,15 +68,15 @@ class TreeScanner:
     def __init__(
         self, folders: Sequence[str], suffixes: frozenset[str], *, sweep_s: float = 30.0
     ) -> None:
-        self._roots = [_Root(folder) for folder in folders]
+        self._roots = [Root(folder) for folder in folders]
         self._suffixes = tuple(suffixes)
         self._sweep_s = sweep_s
         self._links: set[str] = set()
         self._unreadable: set[str] = set()
-        self._directories: dict[_Directory, None] = {}
-        self._recent: OrderedDict[_Directory, None] = OrderedDict()
-        self._recent_files: OrderedDict[tuple[_Directory, str], None] = OrderedDict()
-        self._todo: list[_Directory] = []
+        self._directories: dict[Directory, None] = {}
+        self._recent: OrderedDict[Directory, None] = OrderedDict()
+        self._recent_files: OrderedDict[tuple[Directory, str], None] = OrderedDict()
+        self._todo: list[Directory] = []
         self._patrol = self._walk_round()
         self._changes = Changes()
         self._number = 0
@@ -208,7 +119,7 @@ class TreeScanner:
             relative = path[len(root.path) :].strip(os.sep)
             for name in relative.split(os.sep) if relative else ():  # noqa: PTH206
                 entry = directory.entries.get(name)
-                if isinstance(entry, _Directory):
+                if isinstance(entry, Directory):
                     directory = entry
                     continue
                 if isinstance(entry, tuple):
@@ -220,7 +131,7 @@ class TreeScanner:
             self._visit(directory, again=True)
             return
 
-    def _check_root(self, root: _Root) -> None:
+    def _check_root(self, root: Root) -> None:
         try:
             status = os.stat(root.path)  # noqa: PTH116  (strings: paths are too slow here)
             present = stat.S_ISDIR(status.st_mode)
@@ -239,7 +150,7 @@ class TreeScanner:
         if directory is None:
             root.real = os.path.realpath(root.path)
             root.trusted = True
-            directory = _Directory(root.path, "", root, None)
+            directory = Directory(root.path, "", root, None)
             directory.inode = (status.st_dev, status.st_ino)
             self._directories[directory] = None
         if not self._visit(directory):
@@ -249,7 +160,7 @@ class TreeScanner:
             root.directory = directory
             self._changes.appeared.append(root.path)
 
-    def _visit(self, directory: _Directory, *, again: bool = False) -> bool:
+    def _visit(self, directory: Directory, *, again: bool = False) -> bool:
         """List a directory if it may have changed; False when it could not be read."""
         if not directory.alive or (directory.visit == self._number and not again):
             return True
@@ -280,7 +191,7 @@ class TreeScanner:
             return self._sweep(directory, now)
         return True
 
-    def _sweep(self, directory: _Directory, now: float) -> bool:
+    def _sweep(self, directory: Directory, now: float) -> bool:
         before = len(self._changes.seen) + len(self._directories)
         if not self._list(directory, now):
             return False
@@ -298,7 +209,7 @@ class TreeScanner:
                 )
         return True
 
-    def _list(self, directory: _Directory, now: float) -> bool:
+    def _list(self, directory: Directory, now: float) -> bool:
         self._todo.append(directory)
         self._list_todo()
         return directory.listed_at >= now
@@ -329,7 +240,7 @@ class TreeScanner:
                 for name in entries.keys() - set(names):
                     self._drop(directory, name)
 
-    def _enter(self, directory: _Directory, name: str) -> bool:
+    def _enter(self, directory: Directory, name: str) -> bool:
         """Examine a name not known yet; False when that was not possible now."""
         if is_temporary(name):
             directory.entries[name] = None
@@ -356,9 +267,9 @@ class TreeScanner:
         return True
 
     def _enter_directory(
-        self, parent: _Directory, name: str, path: str, status: os.stat_result, link: bool
+        self, parent: Directory, name: str, path: str, status: os.stat_result, link: bool
     ) -> bool:
-        directory = _Directory(path, f"{parent.prefix}{name}/", parent.root, parent)
+        directory = Directory(path, f"{parent.prefix}{name}/", parent.root, parent)
         if link:
             real = os.path.realpath(path)
             others = [root.real for root in self._roots] + list(self._links)
@@ -377,7 +288,7 @@ class TreeScanner:
         self._todo.append(directory)
         return True
 
-    def _examine_again(self, directory: _Directory, name: str) -> None:
+    def _examine_again(self, directory: Directory, name: str) -> None:
         known = directory.entries.get(name)
         if not directory.alive or not isinstance(known, tuple):
             return
@@ -393,7 +304,7 @@ class TreeScanner:
         elif signature_of(status) != known:
             self._see(directory, name, signature_of(status))
 
-    def _see(self, directory: _Directory, name: str, signature: Signature) -> None:
+    def _see(self, directory: Directory, name: str, signature: Signature) -> None:
         directory.entries[name] = signature
         path = os.path.join(directory.path, name)  # noqa: PTH118
         self._changes.seen[path] = Sighting(
@@ -406,10 +317,10 @@ class TreeScanner:
         if len(self._recent_files) > HOT_FILES:
             self._recent_files.popitem(last=False)
 
-    def _touch(self, directory: _Directory) -> None:
+    def _touch(self, directory: Directory) -> None:
         """Note that a directory is alive, after those above it: the next one appears in them."""
-        branch: list[_Directory] = []
-        each: _Directory | None = directory
+        branch: list[Directory] = []
+        each: Directory | None = directory
         while each is not None:
             branch.append(each)
             each = each.parent
@@ -419,27 +330,27 @@ class TreeScanner:
             if len(self._recent) > HOT_DIRECTORIES:
                 self._recent.popitem(last=False)
 
-    def _drop(self, directory: _Directory, name: str) -> None:
+    def _drop(self, directory: Directory, name: str) -> None:
         entry = directory.entries.pop(name, None)
-        if isinstance(entry, _Directory):
+        if isinstance(entry, Directory):
             self._remove(entry, report=True)
         elif entry is not None:
             path = os.path.join(directory.path, name)  # noqa: PTH118
             self._changes.gone.add(path)
             self._changes.seen.pop(path, None)
 
-    def _remove_entries(self, directory: _Directory) -> None:
+    def _remove_entries(self, directory: Directory) -> None:
         for name in list(directory.entries):
             self._drop(directory, name)
 
-    def _remove_from_parent(self, directory: _Directory) -> None:
+    def _remove_from_parent(self, directory: Directory) -> None:
         if directory.parent is None:
             return  # a root: the next scan finds it missing
         name = directory.prefix.rstrip("/").rpartition("/")[2]
         if directory.parent.entries.get(name) is directory:
             self._drop(directory.parent, name)
 
-    def _remove(self, directory: _Directory, *, report: bool) -> None:
+    def _remove(self, directory: Directory, *, report: bool) -> None:
         """Forget a tree, naming its files as gone if ``report``."""
         stack = [directory]
         while stack:
@@ -450,7 +361,7 @@ class TreeScanner:
             if each.real_link is not None:
                 self._links.discard(each.real_link)
             for name, entry in each.entries.items():
-                if isinstance(entry, _Directory):
+                if isinstance(entry, Directory):
                     stack.append(entry)
                 elif entry is not None and report:
                     path = os.path.join(each.path, name)  # noqa: PTH118
@@ -476,9 +387,3 @@ class TreeScanner:
                         self._examine_again(directory, name)
                         yield False
             yield True
-
-
-def is_inside(path: str, folder: str) -> bool:
-    """Whether ``path`` is ``folder`` or lies in it."""
-    path, folder = os.path.normcase(path), os.path.normcase(folder)
-    return path == folder or path.startswith(folder.rstrip(os.sep) + os.sep)

@@ -1,13 +1,13 @@
-"""What a source of files hands out, and how it says what it is doing."""
+"""What a source of files is, what it hands out, and how it says what it is doing."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from types import TracebackType
+from typing import NamedTuple, Protocol, Self
 
-from pychip_live.errors import ReadError
-from pychip_live.sources.scan import Signature
+from pychip_live.sources.tree import Signature
 
 SHOWN = 20
 """Pending files named in a status."""
@@ -36,17 +36,8 @@ class Arrival:
     seen_at: float
 
 
-class Refusal(NamedTuple):
-    """A file that can never become a frame as it is, and why."""
-
-    path: Path
-    name: str
-    signature: Signature
-    error: ReadError
-
-
 class Leftover(NamedTuple):
-    """A file that is not complete, and what is awaited."""
+    """A file that gave no frame, and what is awaited of it or wrong with it."""
 
     path: Path
     name: str
@@ -86,3 +77,37 @@ class SourceStatus:
     missing_folders: tuple[Path, ...]
     vanished: int
     last_event: str
+
+
+class Source(Protocol):
+    """What the run loop asks of a source of files; entered to start it, left to stop it."""
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None: ...
+
+    def take(self, timeout: float) -> Arrival | None:
+        """Return the next complete file, or None when there is none within ``timeout`` s."""
+
+    def wait(self, timeout: float) -> None:
+        """Return when there is something to take or refused, or after ``timeout`` s."""
+
+    def retry(self, arrival: Arrival, awaited: str) -> None:
+        """Give back a file that could not be read after all."""
+
+    def refused(self) -> list[Leftover]:
+        """Return the files that can never become frames, each once."""
+
+    def leftovers(self) -> list[Leftover]:
+        """Return the files that are not complete (yet)."""
+
+    def status(self) -> SourceStatus:
+        """Return what the source is doing now."""
+
+    def idle_s(self) -> float:
+        """Return for how long nothing changed, s; infinite for a source that is exhausted."""
