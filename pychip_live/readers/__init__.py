@@ -9,8 +9,15 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from pychip_live.errors import CorruptError, IncompleteError
-from pychip_live.readers.base import Evidence, FrameFile, Source, find_zeros, translated
+from pychip_live.errors import CorruptError, IncompleteError, UnsupportedError
+from pychip_live.readers.base import (
+    Evidence,
+    FrameFile,
+    Source,
+    ends_in_zeros,
+    find_zeros,
+    translated,
+)
 from pychip_live.readers.dm import DMFile
 from pychip_live.readers.emd import open_emd
 from pychip_live.readers.mrc import MRCFile
@@ -54,17 +61,25 @@ def evidence(path: Path) -> Evidence:
     Raises
     ------
     CorruptError, UnsupportedError
-        It can never become a frame, for a reason that shows already.
+        It can never become a frame, for a reason that shows already. Where the file ends in
+        zeros that may only be a stage of filling it: then it is suspicious, and ``open_file``
+        raises.
     OSError
         The file vanished or is locked.
     """
-    try:
-        with path.open("rb") as file:
-            source = Source(path, file)
-            opened = _open_or_await(source)
-            awaited = opened.pending or find_zeros(source, opened.stretches())
-    except IncompleteError as error:
-        return Evidence(False, error.reason)
+    with path.open("rb") as file:
+        source = Source(path, file)
+        try:
+            with translated(path):
+                opened = _open(source)
+                awaited = opened.pending or find_zeros(source, opened)
+        except IncompleteError as error:
+            return Evidence(False, error.reason)
+        except (CorruptError, UnsupportedError) as error:
+            # half-filled, a file looks damaged, or like something else
+            if not ends_in_zeros(source, 1):
+                raise
+            awaited = f"its end is still zeros ({error.reason})"
     return Evidence(not awaited, awaited, suspicious=bool(awaited))
 
 
@@ -83,20 +98,8 @@ def open_file(path: Path) -> FrameFile:
     OSError
         The file vanished or is locked.
     """
-    with path.open("rb") as file:
-        return _open_or_await(Source(path, file))
-
-
-def _open_or_await(source: Source) -> FrameFile:
-    try:
-        with translated(source.path):
-            return _open(source)
-    except CorruptError as error:
-        # a file that is being filled looks damaged, too
-        awaited = find_zeros(source, [(0, source.size)])
-        if awaited:
-            raise source.incomplete(f"{awaited} ({error.reason})") from error
-        raise
+    with path.open("rb") as file, translated(path):
+        return _open(Source(path, file))
 
 
 def _open(source: Source) -> FrameFile:
@@ -111,8 +114,9 @@ def _open(source: Source) -> FrameFile:
     # writers before MRC2014 put no stamp: the name has to tell
     if head[208:211] == b"MAP" or source.path.suffix.lower() in _MRC_SUFFIXES:
         return MRCFile(source)
-    if any(magic.startswith(head) for magic in _MAGIC):
-        raise source.incomplete(f"the header, of which {len(head)} bytes are there")
+    written = head.rstrip(b"\0")
+    if any(magic.startswith(written) for magic in _MAGIC):
+        raise source.incomplete(f"the header, of which {len(written)} bytes are there")
     raise source.unsupported(
         f"its first bytes ({head[:8].hex(' ')}) belong to no format that is read; "
         "save the frame as DM3, DM4, TIFF, PNG, JPEG, MRC, SER or EMD"

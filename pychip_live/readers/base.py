@@ -20,8 +20,8 @@ from pychip_live.errors import CorruptError, IncompleteError, ReadError, Unsuppo
 MAX_PLANE_BYTES = 1 << 30
 """Largest plane that is decoded, bytes; a header that asks for more is not believed."""
 
-TAIL = 64
-"""Zero bytes at the end of the pixels that make a raw container suspicious."""
+TAIL = 16
+"""Zero bytes at the end of the file that make a raw container suspicious."""
 
 BLOCK = 1 << 16
 """Zero bytes on end inside the pixels that make a raw container suspicious."""
@@ -125,6 +125,8 @@ class FrameFile(ABC):
         The file.
     format
         Name of the format, for example ``"DM4"``.
+    has_end
+        The format marks its end, so that a file filled in order cannot look whole too early.
     n_planes
         Number of frames in it, ≥ 1.
     shape
@@ -139,6 +141,7 @@ class FrameFile(ABC):
     """
 
     format: ClassVar[str]
+    has_end: ClassVar[bool] = False
     path: Path
     n_planes: int
     shape: tuple[int, int]
@@ -248,15 +251,15 @@ def read_array(
     return out
 
 
-def find_zeros(source: Source, stretches: Iterable[tuple[int, int]]) -> str:
-    """Look for a stretch of the pixels that may not have been filled yet.
+def find_zeros(source: Source, opened: FrameFile) -> str:
+    """Look for a stretch of a file that may not have been filled yet.
 
     Parameters
     ----------
     source
         The file.
-    stretches
-        Byte ranges ``(start, stop)`` of pixels.
+    opened
+        The same, its structure read.
 
     Returns
     -------
@@ -265,25 +268,24 @@ def find_zeros(source: Source, stretches: Iterable[tuple[int, int]]) -> str:
 
     Notes
     -----
-    Suspicious are: zeros from the last ``TAIL`` bytes of the last stretch to the end of the file
-    (a file filled in order), any aligned ``BLOCK`` (a file filled in blocks, in any order), and
-    any stretch without a whole block. At most ``_PROBES`` blocks are looked at, evenly spread.
+    Suspicious are: a file of ``TAIL`` zeros at the end (filled in order), unless its format has
+    an end of its own; any aligned ``BLOCK`` of zeros in the pixels (filled in blocks, in any
+    order), and any stretch without a whole block. At most ``_PROBES`` blocks are looked at,
+    evenly spread.
     """
-    ordered = sorted((start, stop) for start, stop in stretches if stop > start)
-    if not ordered:
-        return ""
-    last_start, end = max(ordered, key=lambda stretch: stretch[1])
-    file = source.file
-    if _is_zero(file, max(last_start, end - TAIL), end) and _is_zero(
-        file, max(end, source.size - BLOCK), source.size
-    ):
-        return f"the last pixels, before byte {end}, are still zeros"
-    blocks = _blocks(ordered)
-    step = -(-len(blocks) // _PROBES)
+    if not opened.has_end and ends_in_zeros(source, TAIL):
+        return f"the last of its {source.size} bytes are still zeros"
+    blocks = _blocks(sorted((start, stop) for start, stop in opened.stretches() if stop > start))
+    step = max(1, -(-len(blocks) // _PROBES))
     for start, stop in blocks[::step]:
-        if _is_zero(file, start, stop):
+        if _is_zero(source.file, start, stop):
             return f"the pixels of bytes {start}…{stop} are still zeros"
     return ""
+
+
+def ends_in_zeros(source: Source, count: int) -> bool:
+    """Tell whether the last ``count`` bytes are zeros."""
+    return _is_zero(source.file, max(0, source.size - count), source.size)
 
 
 def _blocks(stretches: list[tuple[int, int]]) -> list[tuple[int, int]]:
@@ -304,7 +306,7 @@ def _blocks(stretches: list[tuple[int, int]]) -> list[tuple[int, int]]:
 def _is_zero(file: BinaryIO, start: int, stop: int) -> bool:
     file.seek(start)
     # most blocks show a non-zero byte at once
-    head = file.read(min(stop - start, TAIL))
+    head = file.read(min(stop - start, 64))
     if head.strip(b"\0"):
         return False
     return not file.read(stop - start - len(head)).strip(b"\0")

@@ -20,6 +20,8 @@ _SIMPLE = {
 }  # fmt: skip
 _STRUCT, _STRING, _ARRAY = 15, 18, 20
 _GROUP_ENTRY, _DATA_ENTRY = 20, 21
+_CLOSING = 8
+"""Zeros after the last tag: seen in every file, but they tell nothing."""
 _MAX_DEPTH = 64
 _MAX_TAGS = 1_000_000
 _WINDOW = 1 << 17
@@ -60,6 +62,8 @@ class TagReader:
         ``"<"`` or ``">"``, byte order of the values.
     end
         Byte after the last tag.
+    pending
+        What may still be added.
     """
 
     def __init__(self, source: Source) -> None:
@@ -82,6 +86,7 @@ class TagReader:
         self._n_tags = 0
         self._length = length
         self.end = start
+        self.pending = ""
 
     def read(self) -> dict[str, Any]:
         """Tags by path, as ``"ImageList.1.ImageData.DataType"``; unnamed tags count from 0.
@@ -98,6 +103,8 @@ class TagReader:
         self.end = self._group(start, "", tags, 0)
         # the writer may set the length first, so it is looked at only beside the full parse
         self._source.need(max(self.end, start + self._length), "the tag directory")
+        if self._source.size < self.end + _CLOSING:
+            self.pending = f"the {_CLOSING} bytes that close a DM file"
         return tags
 
     def _at(self, position: int, count: int) -> int:

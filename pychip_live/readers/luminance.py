@@ -34,13 +34,12 @@ def luminance(colour: NDArray[Any]) -> NDArray[Any]:
             out[top : top + _ROWS_AT_ONCE] = green
         elif colour.dtype.kind == "f":
             wide = np.float32 if colour.dtype.itemsize <= 4 else np.float64
-            rgb: NDArray[Any] = part[..., :3].astype(wide)
-            r, g, b = rgb[..., 0], rgb[..., 1], rgb[..., 2]
+            r, g, b = np.moveaxis(part[..., :3].astype(wide), -1, 0)
             with np.errstate(all="ignore"):
                 out[top : top + _ROWS_AT_ONCE] = g + 0.299 * (r - g) + 0.114 * (b - g)
         elif colour.dtype.itemsize <= 4:
-            whole_type = np.int32 if colour.dtype.itemsize <= 2 else np.int64
-            r, g, b = (channel.astype(whole_type) for channel in (red, green, blue))
+            wide_int = np.int32 if colour.dtype.itemsize <= 2 else np.int64
+            r, g, b = np.moveaxis(part[..., :3].astype(wide_int), -1, 0)
             out[top : top + _ROWS_AT_ONCE] = (299 * r + 587 * g + 114 * b + 500) // 1000
         else:
             # 64-bit counts: whole parts and remainders apart, so that nothing overflows

@@ -28,6 +28,7 @@ _ASIDE = frozenset({*range(0xE1, 0xEE), 0xEF, 0xFE})
 
 
 class _RasterFile(FrameFile):
+    has_end = True
     n_planes = 1
 
     def __init__(self, source: Source) -> None:

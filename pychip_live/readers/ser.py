@@ -19,6 +19,7 @@ from pychip_live.readers.stated import calibration_xy, unix_time
 
 _TYPES = {1: "u1", 2: "u2", 3: "u4", 4: "i1", 5: "i2", 6: "i4", 7: "f4", 8: "f8"}
 _COMPLEX = {9, 10}
+_TAG_BYTES = {0x4152: 8, 0x4142: 24}
 _ELEMENT = struct.Struct("<ddiddihii")
 _SPECTRA, _IMAGES = 0x4120, 0x4122
 _LONGEST_METRES = 1e-3
@@ -46,7 +47,9 @@ class SERFile(FrameFile):
 
     def __init__(self, source: Source) -> None:
         super().__init__(source)
-        version, kind, _, total, valid = struct.unpack("<HIIii", source.take(4, 18, "the header"))
+        version, kind, tag_kind, total, valid = struct.unpack(
+            "<HIIii", source.take(4, 18, "the header")
+        )
         wide = version >= 0x220
         letter, width = ("q", 8) if wide else ("i", 4)
         (table,) = struct.unpack(f"<{letter}", source.take(22, width, "the header"))
@@ -69,14 +72,14 @@ class SERFile(FrameFile):
         raw = source.take(table, 2 * total * width, "the table of images")
         offsets = struct.unpack(f"<{2 * total}{letter}", raw)
         self._elements = [
-            self._element(source, offset, tag)
+            self._element(source, offset, tag, _TAG_BYTES.get(tag_kind, 0))
             for offset, tag in zip(offsets[:valid], offsets[total : total + valid], strict=True)
         ]
         first = self._elements[0]
         self.shape, self.dtype = first.shape, first.dtype.newbyteorder("=")
 
     @staticmethod
-    def _element(source: Source, offset: int, tag: int) -> _Element:
+    def _element(source: Source, offset: int, tag: int, tag_bytes: int) -> _Element:
         if not offset:
             raise source.incomplete("an image whose place in the file is still zero")
         header = source.take(offset, _ELEMENT.size, "the header of an image")
@@ -93,6 +96,7 @@ class SERFile(FrameFile):
         )  # fmt: skip
         source.check_plane(element.shape, element.dtype)
         source.need(element.end, "the last image")
+        source.need(tag + tag_bytes, "the time of the last image")
         return element
 
     def stretches(self) -> Iterable[tuple[int, int]]:

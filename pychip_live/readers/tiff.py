@@ -29,6 +29,7 @@ _COLOUR_SPACES = {
     32844: "LogL pixels", 32845: "LogLuv colours", 34892: "a linear raw photograph",
 }  # fmt: skip
 _KINDS = {1: "u", 2: "i", 3: "f", 4: "u"}
+_OLD_JPEG, _JPEG = 6, 7
 _MAX_RATIO = 10_000
 _BELIEVED_BYTES = 64 << 20
 
@@ -140,6 +141,10 @@ def _axes(description: str) -> dict[str, int]:
 
 
 def _check_kind(source: Source, layout: ifd.Layout) -> None:
+    if layout.compression == _OLD_JPEG:
+        start = int(layout.pieces[0, 0])
+        if source.take(start, 2, "the JPEG image") != b"\xff\xd8":
+            raise source.unsupported("old-style JPEG in pieces; save the image uncompressed")
     if layout.sample_format in (5, 6):
         raise source.unsupported("complex pixels (as of an FFT); save the modulus")
     if layout.sample_format not in _KINDS:
@@ -151,7 +156,7 @@ def _check_kind(source: Source, layout: ifd.Layout) -> None:
             f"{_COLOUR_SPACES[layout.photometric]}; save the image in grey or RGB"
         )
     colour = layout.photometric in (_RGB, _YCBCR)
-    if colour and layout.samples < 3 and layout.compression not in (6, 7):
+    if colour and layout.samples < 3 and layout.compression not in (_OLD_JPEG, _JPEG):
         raise source.corrupt(f"a colour image of {layout.samples} channels does not exist")
     if not colour and layout.samples > 2:
         raise source.unsupported(
@@ -165,7 +170,7 @@ def _check_kind(source: Source, layout: ifd.Layout) -> None:
 
 def _delivered(layout: ifd.Layout) -> np.dtype[Any]:
     kind = _KINDS[layout.sample_format]
-    if layout.photometric == _PALETTE or layout.compression == 6:
+    if layout.photometric == _PALETTE or layout.compression == _OLD_JPEG:
         return np.dtype("u1")
     if kind == "f":
         return np.dtype("f2" if layout.bits <= 16 else "f4" if layout.bits <= 32 else "f8")
@@ -186,6 +191,8 @@ def _decode(file: BinaryIO, layout: ifd.Layout) -> NDArray[Any]:
             target = out[
                 sample, depth : depth + piece[0], top : top + piece[1], left : left + piece[2]
             ]
+            if sample >= 3 or (sample and layout.photometric not in (_RGB, _YCBCR)):
+                continue
             if data is None or any(h < n for h, n in zip(data.shape, target.shape, strict=True)):
                 raise ValueError(f"the piece at row {top}, column {left} is not whole")
             target[...] = data[: target.shape[0], : target.shape[1], : target.shape[2]]

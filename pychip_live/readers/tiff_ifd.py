@@ -269,53 +269,55 @@ def _pieces(
             raise source.corrupt(f"its tiles are {tile_w} × {tile_l} pixels")
         source.check_plane((tile_l, tile_w), f"V{-(-bits // 8)}", samples)
         n_pieces = -(-height // tile_l) * -(-width // tile_w)
-        offsets = page.values(source, TILE_OFFSETS)
-        counts = page.values(source, TILE_COUNTS)
-        needed = np.full(n_pieces, tile_l * -(-tile_w * inside * bits // 8))
+        piece_bytes = tile_l * -(-tile_w * inside * bits // 8)
+        plane_bytes = n_pieces * piece_bytes
+        offsets, counts = page.values(source, TILE_OFFSETS), page.values(source, TILE_COUNTS)
     else:
         rows = page.value(source, ROWS, height)
         rows = height if rows < 1 else min(rows, height)
         n_pieces = -(-height // rows)
-        offsets = page.values(source, STRIP_OFFSETS)
-        counts = page.values(source, STRIP_COUNTS)
         row_bytes = -(-width * inside * bits // 8)
-        needed = np.full(n_pieces, rows * row_bytes)
-        needed[-1] = (height - rows * (n_pieces - 1)) * row_bytes
-    if planar:
-        needed = np.tile(needed, samples)
-        n_pieces *= samples
+        piece_bytes, plane_bytes = rows * row_bytes, height * row_bytes
+        offsets, counts = page.values(source, STRIP_OFFSETS), page.values(source, STRIP_COUNTS)
+    # of separate planes, red, green and blue are looked at, or else the first
+    colour = page.value(source, PHOTOMETRIC, 1) in (2, 6)
+    n_planes = 1 if not planar else min(samples, 3) if colour else 1
+    n_needed, n_bytes = n_pieces * n_planes, plane_bytes * n_planes
     if offsets is None or not offsets.size:
         if JPEG_OFFSET in page.entries:
             start = page.value(source, JPEG_OFFSET, 0)
-            length = page.value(source, JPEG_LENGTH, 0)
-            source.need(start + length, "the JPEG image")
-            return np.array([[start, start + length]], np.int64)
+            stop = start + page.value(source, JPEG_LENGTH, 0)
+            source.need(stop, "the JPEG image")
+            return np.array([[start, stop]], np.int64)
         raise source.corrupt("an image has no strips and no tiles")
     if offsets.dtype.kind not in "iu" or (counts is not None and counts.dtype.kind not in "iu"):
         raise source.corrupt("the places of its strips are no integers")
-    if offsets.size < n_pieces:
-        raise source.corrupt(f"an image has {offsets.size} of the {n_pieces} strips it needs")
-    starts = offsets[:n_pieces].astype(np.int64)
-    if counts is None or counts.size < n_pieces:
-        if compression != 1:
+    if offsets.size < n_needed:
+        raise source.corrupt(f"an image has {offsets.size} of the {n_needed} strips it needs")
+    # the rest of the planes is decoded with them where it is there
+    n_all = min(offsets.size, n_pieces * (samples if planar else 1))
+    starts = offsets[:n_all].astype(np.int64)
+    if counts is None or counts.size < n_all:
+        if compression != 1 or n_all > 1:
             raise source.corrupt("the lengths of its strips are missing")
-        lengths = needed.astype(np.int64)
+        lengths = np.array([min(piece_bytes, plane_bytes)], np.int64)
     else:
-        lengths = counts[:n_pieces].astype(np.int64)
+        lengths = counts[:n_all].astype(np.int64)
     if (starts < 0).any() or (lengths < 0).any():
         raise source.corrupt("a strip has an absurd place or length")
-    missing = int(((starts == 0) | (lengths == 0)).sum())
+    missing = int(((starts == 0) | (lengths == 0))[:n_needed].sum())
     if missing:
-        raise source.incomplete(f"{missing} of {n_pieces} strips, which have no place yet")
-    beyond = int((starts + lengths > source.size).sum())
+        raise source.incomplete(f"{missing} of {n_needed} strips, which have no place yet")
+    ends = starts + lengths
+    beyond = int((ends > source.size).sum())
     if beyond:
         raise source.incomplete(
-            f"{beyond} of {n_pieces} strips, which end at byte {int((starts + lengths).max())} "
-            f"(the file has {source.size} so far)"
+            f"{beyond} of {n_all} strips, up to byte {int(ends.max())}; "
+            f"the file has {source.size} so far"
         )
-    # a single strip may be cut in more pieces than it says; what counts is that none is missing
-    if compression == 1 and lengths.sum() < needed.sum():
+    # a strip may hold more or less than its share; what counts is that nothing is missing
+    if compression == 1 and int(lengths[:n_needed].sum()) < n_bytes:
         raise source.corrupt(
-            f"an image needs {int(needed.sum())} bytes, but its strips hold {int(lengths.sum())}"
+            f"an image needs {n_bytes} bytes, but its strips hold {int(lengths[:n_needed].sum())}"
         )
-    return np.stack([starts, starts + lengths], axis=1)
+    return np.stack([starts, ends], axis=1)
