@@ -15,7 +15,7 @@ from pychip_live.core.support import UNKNOWN
 Z95 = 1.959964
 """Half-width of a 95 % interval in standard deviations of a normal distribution."""
 
-_BLOCK = 4096
+_BLOCK = 1024
 """Chips compared at once with all resamples: bounds the memory for fine grids."""
 
 

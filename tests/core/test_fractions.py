@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
@@ -39,7 +39,6 @@ def fractions(embedding: Embedding, made: Prototypes, masked: Any = None) -> Pha
     return phase_fractions(embedding, classify(embedding, made, masked), made)
 
 
-@settings(deadline=None)
 @given(
     st.integers(0, 2**32),
     st.lists(st.sampled_from([0, 4, 11]), min_size=1, max_size=9),
@@ -124,28 +123,42 @@ def test_likeliest_shares_undo_the_pull_towards_equal_shares() -> None:
     assert abs(_likeliest_shares(p) - truth).max() < 0.02
 
 
-def synthetic_coverage(n_examples: int, truth: list[float], apart: float) -> float:
-    """Share of intervals that hold the true share, Gaussian classes, 40 draws of 1,024 chips."""
+def synthetic_coverage(
+    n_examples: int, truth: list[float], apart: float, spread: Sequence[float] = (1, 1, 1)
+) -> float:
+    """Share of intervals that hold the true share: Gaussian classes, 40 draws of 1,024 chips."""
     k, p = len(truth), 16
     covered = []
     for seed in range(40):
         rng = np.random.default_rng(seed)
         centers = rng.normal(size=(k, p))
         centers *= apart / np.linalg.norm(centers[0] - centers[1])
-        counts = [round(1024 * share) for share in truth]
-        phase = rng.permutation(np.repeat(np.arange(k), counts))
+        phase = rng.permutation(np.repeat(np.arange(k), [round(1024 * share) for share in truth]))
         label = np.repeat(np.arange(k), n_examples)
-        made = support(centers[label] + rng.normal(size=(len(label), p)), label.tolist())
-        got = fractions(chips(centers[phase] + rng.normal(size=(len(phase), p))), made)
+        x, examples = (
+            centers[c] + np.take(spread, c)[:, None] * rng.normal(size=(len(c), p))
+            for c in (phase, label)
+        )
+        got = fractions(chips(x), support(examples, label.tolist(), unknown="off"))
         share = np.bincount(phase, minlength=k) / len(phase)
         covered.append((got.low <= share) & (share <= got.high))
     return float(np.mean(covered))
 
 
+EQUAL, UNEVEN, RARE = [0.34, 0.33, 0.33], [0.7, 0.2, 0.1], [0.95, 0.05]
+
+
 @pytest.mark.parametrize("n_examples", [2, 5, 10])
 @pytest.mark.parametrize("apart", [2.0, 3.5, 6.0], ids=["overlapping", "touching", "clear"])
-@pytest.mark.parametrize(
-    "truth", [[0.34, 0.33, 0.33], [0.7, 0.2, 0.1], [0.95, 0.05]], ids=["equal", "uneven", "rare"]
-)
+@pytest.mark.parametrize("truth", [EQUAL, UNEVEN, RARE], ids=["equal", "uneven", "rare"])
 def test_interval_covers_the_truth(n_examples: int, apart: float, truth: list[float]) -> None:
-    assert synthetic_coverage(n_examples, truth, apart) >= 0.8
+    assert synthetic_coverage(n_examples, truth, apart) >= 0.85
+
+
+@pytest.mark.parametrize("n_examples", [5, 10])
+@pytest.mark.parametrize("apart", [2.0, 3.5, 6.0], ids=["overlapping", "touching", "clear"])
+@pytest.mark.parametrize("truth", [EQUAL, UNEVEN, RARE], ids=["equal", "uneven", "rare"])
+def test_interval_covers_the_truth_of_classes_of_unequal_spread(
+    n_examples: int, apart: float, truth: list[float]
+) -> None:
+    assert synthetic_coverage(n_examples, truth, apart, (0.6, 1.4, 1.0)) >= 0.8
