@@ -1,7 +1,7 @@
 """Recipes of simulated specimens: textures, kinetics and camera.
 
-No phase can be told by its brightness alone: thickness and diffraction contrast make the means of
-the phases overlap, and the textures carry the difference.
+Brightness alone does not segment them: thickness and diffraction contrast make the means of chips
+overlap (only voids are mostly darker), and the textures carry the difference.
 """
 
 from __future__ import annotations
@@ -80,11 +80,11 @@ class Recipe:
 def crystallisation(shape: tuple[int, int], rng: np.random.Generator) -> Recipe:
     """HR-TEM of an amorphous film that crystallises, and dewets into voids late.
 
-    Gold: {111} planes at 0.2355 nm and 0.03 nm a pixel give fringes of 7.85 px.
+    Gold: {111} planes at 0.2355 nm and 0.025 nm a pixel give fringes of 9.42 px.
     """
-    thickness = 0.08 * random_field(shape, rng, 240)
-    speckle = random_field(shape, rng, 4.5, 8)
-    amorphous = 1 + thickness + 0.20 * speckle
+    thickness = 0.05 * random_field(shape, rng, 240)
+    speckle = random_field(shape, rng, 4, 7)
+    amorphous = 1 + thickness + 0.17 * speckle
 
     grains = grow_grains(
         shape,
@@ -98,26 +98,26 @@ def crystallisation(shape: tuple[int, int], rng: np.random.Generator) -> Recipe:
     angle = grains.angles[number]
     bend = 1.5 * random_field(shape, rng, 120)
     second = rng.random(len(grains.angles)) < 0.45
-    fringes = plane_wave(shape, 7.85, angle, bend)
-    crossed = plane_wave(shape, 7.85, angle + np.float32(np.radians(70.5)), bend)
+    fringes = plane_wave(shape, 9.42, angle, bend)
+    crossed = plane_wave(shape, 9.42, angle + np.float32(np.radians(70.5)), bend)
     fringes += np.where(second[number], crossed, 0)
-    visibility = 0.17 + 0.05 * random_field(shape, rng, 60)
-    diffraction = rng.uniform(-0.13, 0.13, len(grains.angles)).astype(np.float32)
+    visibility = 0.20 + 0.04 * random_field(shape, rng, 60)
+    diffraction = rng.uniform(-0.09, 0.09, len(grains.angles)).astype(np.float32)
     crystalline = 1 + thickness + diffraction[number]
-    crystalline += np.clip(visibility, 0.08, None) * fringes + 0.06 * speckle
+    crystalline += np.clip(visibility, 0.14, None) * fringes + 0.06 * speckle
 
     voids = grow_particles(
         shape,
         rng,
-        per_megapixel=26,
-        half_axes=(52, 44),
+        per_megapixel=20,
+        half_axes=(60, 52),
         spread=0.45,
         starts=(0.5, 0.85),
         duration=0.35,
         angles=tuple(np.linspace(0, np.pi, 8, endpoint=False)),
         roughness=0.12 * random_field(shape, rng, 24),
     )
-    void = 0.87 + 0.9 * thickness + 0.05 * random_field(shape, rng, 14)
+    void = 0.85 + 0.9 * thickness + 0.03 * random_field(shape, rng, 14)
     return Recipe(
         phases=("amorphous", "crystalline", "void"),
         base=amorphous.astype(np.float32),
@@ -125,8 +125,8 @@ def crystallisation(shape: tuple[int, int], rng: np.random.Generator) -> Recipe:
             Layer(grains.onset, crystalline.astype(np.float32), 0.93, 0.012),
             Layer(voids.onset, void.astype(np.float32), 1.18, 0.03),
         ),
-        camera=Camera(np.uint16, electrons=60, gain=22, offset=96, read_noise=2, unevenness=0.05),
-        calibration=Calibration(0.03, "nm"),
+        camera=Camera(np.uint16, electrons=60, gain=22, offset=96, read_noise=2, unevenness=0.03),
+        calibration=Calibration(0.025, "nm"),
         metadata=Metadata(exposure_s=0.1, voltage_v=300e3, magnification=400e3),
     )
 
