@@ -275,7 +275,8 @@ class RunRecord:
                 f"{identity.name}: {len(embedding.vectors)} chips are embedded, but the grid has "
                 f"{facts.rows} × {facts.cols}"
             )
-        data = None if embedding is None else encode_embedding(embedding)
+        data = b"" if embedding is None else encode_embedding(embedding)
+        fits = self._embedded + len(data) <= self._budget
         row = {
             **identity_row(identity),
             **facts_row(facts),
@@ -291,19 +292,14 @@ class RunRecord:
                 return sequence
             if result is not None:
                 _insert_results(connection, [(sequence, result)])
-            stored = (
-                embedding is not None
-                and data is not None
-                and self._embedded + len(data) <= self._budget
-            )
-            if stored and embedding is not None:
+            if embedding is not None and fits:
                 connection.execute(
                     "INSERT INTO embeddings VALUES (?, ?, ?, ?)",
                     (sequence, embedding.id, encode_mask(masked), data),
                 )
             if thumbnail is not None:
                 connection.execute("INSERT INTO thumbnails VALUES (?, ?)", (sequence, thumbnail))
-        if stored and data is not None:
+        if fits:
             self._embedded += len(data)
         return sequence
 
