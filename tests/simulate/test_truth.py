@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -48,6 +49,7 @@ def test_reading_while_it_is_written(tmp_path: Path) -> None:
     def write() -> None:
         for truth in rows:
             table.append(truth)
+            time.sleep(0.002)
 
     writer = threading.Thread(target=write)
     writer.start()
