@@ -77,7 +77,7 @@ def evidence(path: Path) -> Evidence:
             return Evidence(False, error.reason)
         except (CorruptError, UnsupportedError) as error:
             # half-filled, a file looks damaged, or like something else
-            if not ends_in_zeros(source, 1):
+            if source.whole or not ends_in_zeros(source, 1):
                 raise
             awaited = f"its end is still zeros ({error.reason})"
     return Evidence(not awaited, awaited, suspicious=bool(awaited))

@@ -62,6 +62,16 @@ class Source:
         The file.
     file
         Its open handle, unowned.
+
+    Attributes
+    ----------
+    size
+        Bytes.
+    stamp
+        Tells this state of the file from any other.
+    whole
+        Set by a reader that found the end which its format marks: filled in order, the file
+        cannot look whole too early.
     """
 
     def __init__(self, path: Path, file: BinaryIO) -> None:
@@ -69,6 +79,7 @@ class Source:
         self.file = file
         status = os.fstat(file.fileno())
         self.size = status.st_size
+        self.whole = False
         self.stamp = _stamp(status)
 
     def take(self, offset: int, count: int, what: str) -> bytes:
@@ -125,8 +136,6 @@ class FrameFile(ABC):
         The file.
     format
         Name of the format, for example ``"DM4"``.
-    has_end
-        The format marks its end, so that a file filled in order cannot look whole too early.
     n_planes
         Number of frames in it, ≥ 1.
     shape
@@ -141,7 +150,6 @@ class FrameFile(ABC):
     """
 
     format: ClassVar[str]
-    has_end: ClassVar[bool] = False
     path: Path
     n_planes: int
     shape: tuple[int, int]
@@ -268,14 +276,21 @@ def find_zeros(source: Source, opened: FrameFile) -> str:
 
     Notes
     -----
-    Suspicious are: a file of ``TAIL`` zeros at the end (filled in order), unless its format has
-    an end of its own; any aligned ``BLOCK`` of zeros in the pixels (filled in blocks, in any
-    order), and any stretch without a whole block. At most ``_PROBES`` blocks are looked at,
+    A file filled in order is suspicious where its last ``TAIL`` bytes are zeros, unless the
+    format marks its end; or where zeros run from the last ``TAIL`` bytes of pixels to the end.
+    A file filled in blocks, in any order, is suspicious where an aligned ``BLOCK`` of the pixels
+    is zeros, or a whole stretch that is shorter. At most ``_PROBES`` blocks are looked at,
     evenly spread.
     """
-    if not opened.has_end and ends_in_zeros(source, TAIL):
+    if not source.whole and ends_in_zeros(source, TAIL):
         return f"the last of its {source.size} bytes are still zeros"
-    blocks = _blocks(sorted((start, stop) for start, stop in opened.stretches() if stop > start))
+    stretches = sorted((start, stop) for start, stop in opened.stretches() if stop > start)
+    if not stretches:
+        return ""
+    start, stop = max(stretches, key=lambda stretch: stretch[1])
+    if ends_in_zeros(source, min(source.size - max(start, stop - TAIL), BLOCK)):
+        return f"the last pixels, before byte {stop}, are still zeros"
+    blocks = _blocks(stretches)
     step = max(1, -(-len(blocks) // _PROBES))
     for start, stop in blocks[::step]:
         if _is_zero(source.file, start, stop):

@@ -27,14 +27,13 @@ _FILETIME_EPOCH = datetime(1601, 1, 1, tzinfo=UTC)
 class DMFile(FrameFile):
     """The image of a DM3 or DM4 file; its thumbnail is skipped."""
 
-    has_end = True
-
     def __init__(self, source: Source) -> None:
         super().__init__(source)
         reader = TagReader(source)
         self.format = f"DM{reader.version}"  # type: ignore[misc]
         self._order = reader.order
         self._tags = reader.read()
+        source.whole = True
         self.pending = reader.pending
         self._image = self._choose(source)
         data = f"{self._image}.ImageData."

@@ -103,6 +103,9 @@ class TagReader:
         self.end = self._group(start, "", tags, 0)
         # the writer may set the length first, so it is looked at only beside the full parse
         self._source.need(max(self.end, start + self._length), "the tag directory")
+        # DM3 counts up to 4 bytes differently
+        if not tags or self.end + 4 < start + self._length:
+            raise self._source.incomplete(f"the tags after byte {self.end}")
         if self._source.size < self.end + _CLOSING:
             self.pending = f"the {_CLOSING} bytes that close a DM file"
         return tags

@@ -101,6 +101,8 @@ class _EMDFile(FrameFile):
         self.dtype = dataset.dtype.newbyteorder("=")
         source.check_plane(self.shape, self.dtype)
         self._stretches = _storage(source, dataset)
+        # HDF5 marks its end, and what is needed of the file could be read
+        source.whole = True
 
     def stretches(self) -> Iterable[tuple[int, int]]:
         """Bytes of the stored pieces of the dataset."""
@@ -180,9 +182,8 @@ class VeloxFile(_EMDFile):
         group = images[chosen]
         self._take(source, group["Data"], 2)
         self._group = group.name
-        said = group.get("Metadata")
-        if isinstance(said, h5py.Dataset):
-            self._stretches += _storage(source, said)
+        if "Metadata" in group and not _velox_metadata(group, self.n_planes - 1):
+            self.pending = "the metadata, which are still zeros"
 
     @staticmethod
     def _detector(group: h5py.Group) -> str:

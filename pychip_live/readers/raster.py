@@ -28,7 +28,6 @@ _ASIDE = frozenset({*range(0xE1, 0xEE), 0xEF, 0xFE})
 
 
 class _RasterFile(FrameFile):
-    has_end = True
     n_planes = 1
 
     def __init__(self, source: Source) -> None:
@@ -83,6 +82,7 @@ class PNGFile(_RasterFile):
                 previous = kind
                 critical.append((at, end))
             at = end
+        source.whole = True
         if len(critical) < 3:
             raise source.corrupt("the PNG has no pixels (no chunk IDAT)")
         return critical
@@ -144,6 +144,7 @@ class JPEGFile(_RasterFile):
             at += 2 if marker in _STANDALONE else 2 + n_bytes
             if marker not in _ASIDE:
                 needed.append((start, at))
+        source.whole = True
         if shape is None or not scanned:
             raise source.corrupt("the JPEG has no image")
         self.shape = shape
