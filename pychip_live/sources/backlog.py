@@ -141,8 +141,9 @@ class Backlog:
         return bool(self._fresh) and (len(self._ready) < LOOKAHEAD or self._fresh_is_newest())
 
     def pop_fresh(self) -> Candidate:
-        """Return the fresh candidate to examine: the newest of all files, else the oldest."""
-        return self._fresh.pop(-1 if self._fresh_is_newest() else 0)
+        """Return the fresh candidate to examine, by the same rule as the one to hand out."""
+        newest = len(self) > BEHIND and self._fresh_is_newest()
+        return self._fresh.pop(-1 if newest else 0)
 
     def pop_ready(self) -> Candidate:
         """Return the candidate to hand out, still in the backlog until it is removed."""

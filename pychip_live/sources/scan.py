@@ -100,7 +100,8 @@ class TreeScanner:
         if len(self._directories) - known > HOT_DIRECTORIES:
             # Many came at once, in no order: the newest of them are the ones to watch.
             newest = sorted(self._directories, key=lambda each: each.mtime_ns)
-            self._recent = OrderedDict.fromkeys(newest[-HOT_DIRECTORIES:])
+            for directory in newest[-HOT_DIRECTORIES:]:
+                self._touch(directory)
         self._go_on_patrol()
         return self._changes
 
