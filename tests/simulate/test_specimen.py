@@ -43,6 +43,13 @@ def test_another_seed_is_another_specimen(specimen: Specimen) -> None:
     assert (other.frame(0.7)[1] != specimen.frame(0.7)[1]).mean() > 0.05
 
 
+def test_another_seed_is_other_noise(specimen: Specimen) -> None:
+    other = Specimen((512, 640), seed=4, preset=specimen.preset)
+    # neighbours' differences hold the noise and little else
+    a, b = (np.diff(s.frame(0.0)[0].astype(float)).reshape(-1) for s in (specimen, other))
+    assert abs(np.corrcoef(a, b)[0, 1]) < 0.05
+
+
 def test_noise_is_fresh_in_every_frame(specimen: Specimen) -> None:
     a, b = (specimen.frame(t)[0].astype(float) for t in (0.0, 1e-6))
     np.testing.assert_array_equal(specimen.frame(0.0)[1], specimen.frame(1e-6)[1])
@@ -134,12 +141,11 @@ def test_the_view_drifts_by_whole_pixels_within_the_specimen(specimen: Specimen)
 
 def test_a_frame_is_rendered_in_60_ms() -> None:
     specimen = Specimen()
-    seconds = []
-    for t in np.linspace(0, 1, 7):
-        start = time.perf_counter()
+    # processor time, which does not depend on what else the machine does
+    start = time.thread_time()
+    for t in np.linspace(0, 1, 10):
         specimen.frame(float(t))
-        seconds.append(time.perf_counter() - start)
-    assert min(seconds) < 0.06
+    assert (time.thread_time() - start) / 10 < 0.06
 
 
 @pytest.mark.parametrize(
