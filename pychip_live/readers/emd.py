@@ -18,6 +18,7 @@ from pychip_live.readers.base import FrameFile, Source
 from pychip_live.readers.stated import calibration_xy, number, unix_time
 
 _MAX_CHUNKS = 4096
+_CHECKED_PLANES = 256
 _SPECTRAL_UNITS = {"eV", "keV"}
 _UNITS = {"n_m": "nm", "u_m": "µm", "n_m^-1": "1/nm", "Å^-1": "1/Å", "A^-1": "1/Å"}
 
@@ -182,8 +183,8 @@ class VeloxFile(_EMDFile):
         group = images[chosen]
         self._take(source, group["Data"], 2)
         self._group = group.name
-        if "Metadata" in group and not _velox_metadata(group, self.n_planes - 1):
-            self.pending = "the metadata, which are still zeros"
+        if not _metadata_whole(group):
+            self.pending = "the metadata, which end in zeros"
 
     @staticmethod
     def _detector(group: h5py.Group) -> str:
@@ -228,6 +229,16 @@ class VeloxFile(_EMDFile):
 def _section(said: dict[str, Any], name: str) -> dict[str, Any]:
     section = said.get(name)
     return section if isinstance(section, dict) else {}
+
+
+def _metadata_whole(group: h5py.Group) -> bool:
+    """Tell whether the text of each plane, padded with zeros, ends as JSON does."""
+    data = group.get("Metadata")
+    if not isinstance(data, h5py.Dataset) or data.ndim != 2 or data.dtype != np.uint8:
+        return True
+    columns = np.asarray(data[:, -_CHECKED_PLANES:])
+    last = columns.shape[0] - 1 - (columns[::-1] > ord(" ")).argmax(axis=0)
+    return bool((columns[last, np.arange(columns.shape[1])] == ord("}")).all())
 
 
 def _velox_metadata(group: h5py.Group, plane: int) -> dict[str, Any]:

@@ -105,7 +105,8 @@ class SERFile(FrameFile):
 
     def _pixels(self, file: BinaryIO, plane: int) -> NDArray[Any]:
         element = self._elements[plane]
-        return read_array(file, element.offset, element.dtype, element.shape)
+        # rows are stored from the bottom to the top
+        return read_array(file, element.offset, element.dtype, element.shape)[::-1]
 
     def _about(self, file: BinaryIO, plane: int) -> tuple[Calibration | None, Metadata]:
         element = self._elements[plane]
