@@ -17,7 +17,7 @@ from numpy.typing import DTypeLike, NDArray
 from pychip_live.core.frame import Calibration, Frame, Metadata
 from pychip_live.errors import CorruptError, IncompleteError, ReadError, UnsupportedError
 
-MAX_PLANE_BYTES = 1 << 30
+MAX_PLANE_BYTES = 1 << 29
 """Largest plane that is decoded, bytes; a header that asks for more is not believed."""
 
 TAIL = 16
@@ -112,18 +112,24 @@ class Source:
         """Return the error for a sound file that is no frame."""
         return UnsupportedError(self.path, reason)
 
-    def check_plane(self, shape: Sequence[int], dtype: DTypeLike, samples: int = 1) -> None:
+    def check_plane(
+        self,
+        shape: Sequence[int],
+        dtype: DTypeLike,
+        samples: int = 1,
+        most: int = MAX_PLANE_BYTES,
+    ) -> None:
         """Refuse a plane that is empty, or larger than any believable frame."""
         if min(shape) < 1 or samples < 1:
             raise self.corrupt(f"the image has a shape of {' × '.join(map(str, shape))}")
         n_bytes = samples * np.dtype(dtype).itemsize
         for edge in shape:
             n_bytes *= int(edge)
-        if n_bytes > MAX_PLANE_BYTES:
+        if n_bytes > most:
             raise CorruptError(
                 self.path,
                 f"the header asks for {' × '.join(map(str, shape))} pixels ({n_bytes >> 20} MiB); "
-                f"at most {MAX_PLANE_BYTES >> 20} MiB a frame are read: bin or crop the frame",
+                f"at most {most >> 20} MiB a frame are read: bin or crop the frame",
             )
 
 

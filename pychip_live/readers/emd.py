@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from pychip_live.core.frame import Calibration, Metadata
 from pychip_live.errors import CorruptError
-from pychip_live.readers.base import FrameFile, Source
+from pychip_live.readers.base import MAX_PLANE_BYTES, FrameFile, Source
 from pychip_live.readers.stated import calibration_xy, number, unix_time
 
 _MAX_CHUNKS = 4096
@@ -133,7 +133,7 @@ def _storage(source: Source, dataset: h5py.Dataset) -> list[tuple[int, int]]:
         source.need(offset + dataset.nbytes, "the pixels")
         return [(offset, offset + dataset.nbytes)]
     n_bytes = np.dtype(dataset.dtype).itemsize * int(np.prod(dataset.chunks, dtype=np.int64))
-    if n_bytes > 1 << 30:
+    if n_bytes > MAX_PLANE_BYTES:
         raise source.corrupt(f"its chunks of {n_bytes} bytes are absurd")
     expected = 1
     for edge, chunk in zip(dataset.shape, dataset.chunks, strict=True):

@@ -18,7 +18,11 @@ from pychip_live.readers.base import FrameFile, Source
 from pychip_live.readers.luminance import luminance
 from pychip_live.readers.mdoc import read_mdoc
 
-_PNG_CHANNELS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}
+_PNG_CHANNELS = {0: 1, 2: 3, 3: 3, 4: 2, 6: 4}
+"""By colour type, as decoded: a palette becomes three."""
+
+_MAX_BYTES = 1 << 28
+"""Largest image decoded: Pillow takes seconds for more."""
 _JPEG_MARKER = re.compile(rb"\xff[^\x00\xff\xd0-\xd7]", re.DOTALL)
 _FRAME_MARKERS = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 _SCAN = 0xDA
@@ -60,7 +64,7 @@ class PNGFile(_RasterFile):
         self._deep_colour = bits == 16 and colour != 0
         binary = bits == 1 and colour == 0
         self.dtype = np.dtype("?" if binary else "u2" if bits == 16 else "u1")
-        source.check_plane(self.shape, self.dtype, max(_PNG_CHANNELS[colour], 3))
+        source.check_plane(self.shape, self.dtype, _PNG_CHANNELS[colour], _MAX_BYTES)
         self._critical = self._walk(source)
 
     @staticmethod
@@ -161,7 +165,7 @@ class JPEGFile(_RasterFile):
             raise source.unsupported(
                 f"a JPEG of {channels} channels (CMYK print colours); save it in grey"
             )
-        source.check_plane((height, width), np.uint8, channels)
+        source.check_plane((height, width), np.uint8, channels, _MAX_BYTES)
         return height, width
 
     def _pixels(self, file: BinaryIO, plane: int) -> NDArray[Any]:
