@@ -13,7 +13,7 @@ from rich.table import Table
 
 from pychip_live.cli.run import go, interruptible
 from pychip_live.cli.screen import ERROR_CONSOLE, Screen
-from pychip_live.cli.simulate import Preset
+from pychip_live.cli.simulate import PRESET_HELP
 from pychip_live.engine.rehearsal import Agreement, compare, make_profile
 from pychip_live.engine.start import open_run
 from pychip_live.errors import PychipError, UsageError
@@ -29,7 +29,7 @@ PATIENCE_S = 3.0
 def demo(
     duration: Annotated[float, typer.Option(min=1, help="Length of the experiment, s.")] = 60.0,
     rate: Annotated[float, typer.Option(min=0.01, help="Frames per second.")] = 4.0,
-    preset: Annotated[Preset, typer.Option(help="Simulated specimen.")] = Preset("crystallisation"),
+    preset: Annotated[str, typer.Option(help=PRESET_HELP)] = "crystallisation",
     size: Annotated[int, typer.Option(min=64, help="Edge of a frame, px.")] = 1024,
     chip: Annotated[int, typer.Option(min=1, help="Edge of a chip, px.")] = 32,
     runs: Annotated[
@@ -49,7 +49,7 @@ def demo(
         ERROR_CONSOLE.print("making a support set of 8 chips a phase on another specimen …")
         profile = make_profile(
             place / "profile",
-            preset.value,
+            preset,
             size=size,
             chip=chip,
             seed=PROFILE_SEED,
@@ -58,16 +58,25 @@ def demo(
         opened = open_run(profile.path, [frames], settings)
         # a process of its own, as the microscope is: it must not take the daemon's time
         microscope = subprocess.Popen(
-            [sys.executable, "-m", "pychip_live", "simulate", "folder", str(frames)]
-            + ["--preset", preset.value, "--frames", str(max(2, round(duration * rate)))]
-            + ["--rate", str(rate), "--size", str(size), "--seed", str(RUN_SEED)],
+            [
+                *(sys.executable, "-m", "pychip_live", "simulate", "folder", str(frames)),
+                *("--preset", preset, "--frames", str(max(2, round(duration * rate)))),
+                *("--rate", str(rate), "--size", str(size), "--seed", str(RUN_SEED)),
+            ],
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
         )
         try:
             with opened.record as record:
                 with Screen(opened.recipe.profile.support if opened.recipe else None) as screen:
-                    go(opened, FolderSource([frames]), screen, stop, PATIENCE_S + 1 / rate)
+                    go(
+                        opened,
+                        FolderSource([frames]),
+                        screen,
+                        stop,
+                        PATIENCE_S + 1 / rate,
+                        json=False,
+                    )
                 if microscope.poll() not in (None, 0):
                     raise PychipError(
                         f"the simulated microscope failed (exit {microscope.returncode}); try "

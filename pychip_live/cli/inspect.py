@@ -18,13 +18,14 @@ from rich.table import Table
 
 from pychip_live.cli.screen import ERROR_CONSOLE
 from pychip_live.core.grid import Grid
-from pychip_live.core.profile import EmbeddingOptions, WindowOptions
-from pychip_live.embed import Embedder
+from pychip_live.core.profile import GridOptions, Profile, ProfileOptions
+from pychip_live.core.support import SupportSet
+from pychip_live.engine.recipe import load_embedder
 from pychip_live.engine.start import versions
 from pychip_live.errors import PychipError, ReadError
 from pychip_live.messages import Inspection
 from pychip_live.readers import SUFFIXES, evidence, open_file
-from pychip_live.settings import load_settings
+from pychip_live.settings import Settings, load_settings
 
 
 def inspect(
@@ -83,7 +84,7 @@ def doctor() -> None:
     typer.echo(f"cores {os.cpu_count()}")
     typer.echo(f"openvino {'yes' if importlib.util.find_spec('openvino') else 'no'}")
     checks: list[tuple[str, Callable[[], str]]] = [
-        ("network", lambda: _check_network(settings.weights, settings.device, settings.runtime)),
+        ("network", lambda: _check_network(settings)),
         ("runs folder", lambda: _check_folder(settings.runs)),
         ("temporary folder", lambda: _check_folder(Path(tempfile.gettempdir()))),
     ]
@@ -98,10 +99,9 @@ def doctor() -> None:
         raise typer.Exit(1)
 
 
-def _check_network(weights: Path | None, device: str, runtime: str) -> str:
-    embedder = Embedder(
-        EmbeddingOptions(), WindowOptions(), weights=weights, device=device, runtime=runtime
-    )
+def _check_network(settings: Settings) -> str:
+    options = ProfileOptions(schema=1, name="doctor", grid=GridOptions(chip=32))
+    embedder = load_embedder(Profile(options=options, support=SupportSet()), settings)
     pixels = np.random.default_rng(0).integers(0, 4096, (1024, 1024), np.uint16)
     fit = embedder.fit([pixels], 32)
     windowed, grid = embedder.window(pixels, fit.limits), Grid(32, 1024, 1024)

@@ -12,14 +12,19 @@ from rich.markup import escape
 from rich.table import Table
 
 from pychip_live.cli.screen import ERROR_CONSOLE
+from pychip_live.core.frame import Frame
 from pychip_live.core.grid import Grid
-from pychip_live.core.profile import EmbeddingOptions, GridOptions, Profile, ProfileOptions
-from pychip_live.core.profile import WindowOptions
+from pychip_live.core.profile import (
+    EmbeddingOptions,
+    GridOptions,
+    Profile,
+    ProfileOptions,
+    WindowOptions,
+)
 from pychip_live.core.support import Example
 from pychip_live.engine.chips import import_chips
 from pychip_live.engine.recipe import Recipe, ensure_fit, load_embedder
 from pychip_live.errors import ProfileError, UsageError
-from pychip_live.core.frame import Frame
 from pychip_live.readers import open_file
 from pychip_live.settings import load_settings
 from pychip_live.store.profiles import ProfileFolder
@@ -197,7 +202,7 @@ def _parse_chips(text: str) -> list[tuple[int, int]]:
     for part in text.split():
         row, comma, col = part.partition(",")
         if not (comma and row.strip().isdecimal() and col.strip().isdecimal()):
-            raise UsageError(f"--chips: {part!r} is not ROW,COL; write for example \"0,3 7,12\"")
+            raise UsageError(f'--chips: {part!r} is not ROW,COL; write for example "0,3 7,12"')
         chips.append((int(row), int(col)))
     if not chips:
         raise UsageError('--chips is empty; write for example "0,3 7,12"')

@@ -22,7 +22,7 @@ from pychip_live.engine.run import Done, Listener, Run
 from pychip_live.engine.start import PROFILE, Opened, open_run, register
 from pychip_live.errors import EmptySupportError, PychipError, UsageError
 from pychip_live.messages import RunSummary
-from pychip_live.settings import Settings, load_settings
+from pychip_live.settings import load_settings
 from pychip_live.sources import Source
 from pychip_live.sources.files import FileSource
 from pychip_live.sources.folder import FolderSource
@@ -80,9 +80,9 @@ def run(
             _relabel_if_needed(opened)
             source = FolderSource(
                 watch,
-                existing=existing.value,
-                done=record.done(),
-                baseline=record.ignored() if opened.resumed else None,
+                # what came while nobody watched is new too: the baseline is the first process's
+                existing="all" if opened.resumed else existing.value,
+                done=[*record.done(), *record.ignored()],
             )
             with Screen(_support(opened)) as screen:
                 go(opened, source, screen, stop, until_idle, json=json)
@@ -185,9 +185,7 @@ def go(
     """Run to the end, write how it ended, print the summary."""
     record = opened.record
     start = time.perf_counter()
-    work = Run(
-        source, record, opened.recipe, opened.prototypes, listener, opened.first_frame
-    )
+    work = Run(source, record, opened.recipe, opened.prototypes, listener, opened.first_frame)
     try:
         work.go(stop, until_idle)
     except PychipError as error:

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import math
-from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, get_args
+from typing import Annotated
 
 import typer
 
@@ -18,9 +17,7 @@ from pychip_live.simulate.presets import PRESETS
 
 app = typer.Typer(no_args_is_help=True, help="A microscope to rehearse with.")
 
-Preset = StrEnum("Preset", {name: name for name in PRESETS})  # type: ignore[misc]
-How = StrEnum("How", {name: name for name in get_args(Behaviour)})  # type: ignore[misc]
-Form = StrEnum("Form", {name: name for name in get_args(Format)})  # type: ignore[misc]
+PRESET_HELP = f"Simulated specimen: {', '.join(PRESETS)}."
 
 
 @app.callback()
@@ -31,15 +28,15 @@ def _group() -> None:
 @app.command()
 def folder(
     directory: Annotated[Path, typer.Argument(help="Acquisition folder to write into.")],
-    preset: Annotated[Preset, typer.Option(help="Simulated specimen.")] = Preset("crystallisation"),
+    preset: Annotated[str, typer.Option(help=PRESET_HELP)] = "crystallisation",
     source: Annotated[
         Path | None, typer.Option(help="Folder of images to play instead of a specimen.")
     ] = None,
     frames: Annotated[int | None, typer.Option(help="How many [default: 120, or all].")] = None,
     rate: Annotated[float, typer.Option(help="Frames per second; 0 for as fast as it goes.")] = 1.0,
     size: Annotated[int, typer.Option(help="Edge of a simulated frame, px.")] = 1024,
-    format: Annotated[Form, typer.Option(help="File format.")] = Form("tiff"),
-    behaviour: Annotated[How, typer.Option(help="How a file reaches the folder.")] = How("atomic"),
+    format: Annotated[Format, typer.Option(help="File format.")] = "tiff",
+    behaviour: Annotated[Behaviour, typer.Option(help="How a file arrives.")] = "atomic",
     burst: Annotated[int, typer.Option(help="Frames that arrive at once.")] = 1,
     seed: Annotated[int, typer.Option(help="Another number is another specimen.")] = 0,
 ) -> None:
@@ -48,13 +45,13 @@ def folder(
         task = bar.add_task("simulate", total=frames)
         written = play(
             directory,
-            preset=preset.value,
+            preset=preset,
             source=source,
             frames=frames,
             rate=rate if rate > 0 else math.inf,
             size=size,
-            form=format.value,
-            behaviour=behaviour.value,
+            form=format,
+            behaviour=behaviour,
             burst=burst,
             seed=seed,
             stop=stop,

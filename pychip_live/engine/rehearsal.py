@@ -56,7 +56,9 @@ def make_profile(
     profile.create(ProfileOptions(schema=1, name=preset, grid=GridOptions(chip=chip)))
     shots = [specimen.frame(t) for t in REFERENCE_TIMES]
     names = [
-        profile.add_reference(Frame(pixels, specimen.calibration, specimen.metadata), f"{preset}-{i}")
+        profile.add_reference(
+            Frame(pixels, specimen.calibration, specimen.metadata), f"{preset}-{i}"
+        )
         for i, (pixels, _) in enumerate(shots, start=1)
     ]
     rng = np.random.default_rng(seed)
@@ -79,7 +81,11 @@ def make_profile(
             x, y = (int(v) for v in corners[chip_number])
             support = support.add_example(
                 Example(
-                    class_id=support.classes[-1].id, reference=name, x=x, y=y, size=chip,
+                    class_id=support.classes[-1].id,
+                    reference=name,
+                    x=x,
+                    y=y,
+                    size=chip,
                     who="simulation",
                 )
             )
@@ -126,6 +132,8 @@ def compare(
         error = np.abs(values[:, 0] - values[:, 3])
         inside = (values[:, 1] <= values[:, 3]) & (values[:, 3] <= values[:, 2])
         found.append(
-            Agreement(phase, float(error.mean()), float(error.max()), float(inside.mean()), len(rows))
+            Agreement(
+                phase, float(error.mean()), float(error.max()), float(inside.mean()), len(rows)
+            )
         )
     return found

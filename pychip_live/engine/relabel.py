@@ -8,15 +8,16 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TypeVar
 
 from pychip_live.core.prototypes import Prototypes
 from pychip_live.core.result import FrameResult
 from pychip_live.engine.recipe import Recipe
 from pychip_live.engine.step import digest, embed, label, prepare
-from pychip_live.errors import EmbeddingMismatchError, GridError, ReadError
+from pychip_live.errors import EmbeddingMismatchError, ReadError
 from pychip_live.readers import open_file
-from pychip_live.store.record import RunRecord, StoredEmbedding
+from pychip_live.store.record import RunRecord, StoredEmbedding, StoredFrame
 
 BATCH = 32
 """Frames a task and a transaction."""
@@ -72,7 +73,10 @@ def relabel(
             if item.embedding.id != prototypes.embedding_id:
                 raise EmbeddingMismatchError(item.embedding.id, prototypes.embedding_id)
             labelled.append(
-                (item.sequence, label(item.embedding, item.masked, item.rows, item.cols, prototypes))
+                (
+                    item.sequence,
+                    label(item.embedding, item.masked, item.rows, item.cols, prototypes),
+                )
             )
         return labelled
 
@@ -93,9 +97,7 @@ def relabel(
     return Relabelled(done + embedded, embedded, lost, time.perf_counter() - start)
 
 
-def _from_file(
-    missing: StoredFrame, recipe: Recipe, prototypes: Prototypes
-) -> FrameResult | None:
+def _from_file(missing: StoredFrame, recipe: Recipe, prototypes: Prototypes) -> FrameResult | None:
     """Read and embed a frame again; None where its file is gone or holds something else now."""
     if missing.identity.path is None:
         return None

@@ -13,7 +13,6 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Protocol, TypeVar
 
 from pychip_live.core.frame import Frame
@@ -24,7 +23,6 @@ from pychip_live.engine.step import Prepared, digest, embed, label, prepare
 from pychip_live.errors import (
     GridError,
     IncompleteError,
-    PychipError,
     ReadError,
     RecordBusyError,
 )
@@ -130,6 +128,7 @@ class Run:
         """
         reader = threading.Thread(target=self._read_all, name="reader", daemon=True)
         with self.source:
+            self.record.ignore(self.source.baseline())
             reader.start()
             try:
                 while not stop.is_set():
@@ -150,8 +149,8 @@ class Run:
                 reader.join()
 
     def _idle(self, seconds: float) -> bool:
-        # the order matters: a frame leaves the source before reading is set, and the queue last
-        quiet = self.source.idle_s() >= seconds and self.source.status().waiting == 0
+        # a frame moves from the source to the reader to the queue: ask in that order
+        quiet = self.source.idle_s() >= max(seconds, 0.1)
         return quiet and not self._reading.is_set() and self._queue.empty()
 
     def _take(self, item: Prepared | _Skipped | _Failed, stop: threading.Event) -> None:

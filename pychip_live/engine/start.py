@@ -152,8 +152,7 @@ def _resume(record: RunRecord, original: Recipe | None, settings: Settings) -> O
                 return Opened(record, None, None, True, _first_frame(record, embedder))
             recipe = _copy(original, record)
         else:
-            embedder = original.embedder if original else None
-            recipe = Recipe.open(copy, settings, embedder)
+            recipe = Recipe.open(copy, settings, original.embedder if original else None)
             if original is not None and original.profile.hash != record.profile_hash:
                 recipe = _adopt(original, recipe, record)
         prototypes = register(record, recipe)

@@ -111,3 +111,6 @@ class Source(Protocol):
 
     def idle_s(self) -> float:
         """Return for how long nothing changed, s; infinite for a source that is exhausted."""
+
+    def baseline(self) -> set[tuple[Path, Signature]]:
+        """Return (path, signature) of the files that are ignored since they were there before."""

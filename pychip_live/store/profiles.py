@@ -251,9 +251,18 @@ def write_tiff(path: Path, frame: Frame) -> None:
             "PhysicalSizeY": size,
             "PhysicalSizeYUnit": unit,
         }
-        tifffile.imwrite(path, frame.pixels, compression="zlib", ome=True, metadata=metadata)
+        tifffile.imwrite(
+            path,
+            frame.pixels,
+            compression="zlib",
+            photometric="minisblack",
+            ome=True,
+            metadata=metadata,
+        )
     else:
-        tifffile.imwrite(path, frame.pixels, compression="zlib", metadata=None)
+        tifffile.imwrite(
+            path, frame.pixels, compression="zlib", photometric="minisblack", metadata=None
+        )
 
 
 def _number(classes: list[Any]) -> None:

@@ -122,7 +122,7 @@ BAD_OPTIONS = {
     "two classes of one name": (
         "[grid]\nchip=16\n[[classes]]\nname='a'\ncolor='#000000'\n"
         "[[classes]]\nname='A'\ncolor='#000001'",
-        r"class name 'A' is used twice",
+        r"class name 'a' is used twice",
     ),
 }
 
