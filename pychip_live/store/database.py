@@ -24,13 +24,13 @@ def own(folder: Path) -> FileLock:
         Another process has it.
     """
     owner = FileLock(folder / LOCK, timeout=0, thread_local=False)
-    try:
-        with translated(folder):
+    with translated(folder):
+        try:
             owner.acquire()
-    except Timeout as error:
-        raise RecordLockedError(
-            f"{folder}: another process works on this run; stop it first, or start a new run"
-        ) from error
+        except Timeout as error:
+            raise RecordLockedError(
+                f"{folder}: another process works on this run; stop it first, or start a new run"
+            ) from error
     return owner
 
 

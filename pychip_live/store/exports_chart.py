@@ -86,7 +86,7 @@ def draw_chart(selection: Selection) -> Figure:
     else:
         axes.set_xlabel("Frame")
         axes.text(0.5, 0.5, "no labelled frames", ha="center", transform=axes.transAxes)
-    _dress(axes, selection)
+    _dress(figure, axes, selection)
     if handles:
         legend = axes.legend(
             handles, labels, loc="lower left", bbox_to_anchor=(0, 1.0), ncols=min(4, len(labels)),
@@ -115,7 +115,7 @@ def _draw(
     return line
 
 
-def _dress(axes: Axes, selection: Selection) -> None:
+def _dress(figure: Figure, axes: Axes, selection: Selection) -> None:
     axes.set_ylim(-2, 102)
     axes.set_ylabel("Phase fraction (%)")
     axes.grid(axis="y", color="#dddddd", lw=0.6)
@@ -126,10 +126,10 @@ def _dress(axes: Axes, selection: Selection) -> None:
             f"{selection.history.folder.name} · revision {selection.revision.number} "
             "· 95 % intervals"
         )
-        axes.figure.text(
-            0.995, 0.005, printable(words), ha="right", va="bottom", fontsize=6, color="#777777",
-            parse_math=False,
-        )  # fmt: skip
+        # in the layout, unlike a free text: it never lies on the date below the axis
+        figure.supxlabel(
+            printable(words), x=0.995, ha="right", fontsize=6, color="#777777", parse_math=False
+        )
 
 
 def _axis(selection: Selection, curve: Curve) -> _Axis:

@@ -207,7 +207,8 @@ def _with_legend(image: Image.Image, result: FrameResult, selection: Selection) 
             entries.append((ImageColor.getrgb(phase.color), words))
     counted = result.fractions
     if counted.n_unknown:
-        entries.append((None, f"unknown  {100 * counted.n_unknown / counted.n_chips:.1f} %"))
+        share_unknown = 100 * counted.n_unknown / counted.n_chips
+        entries.append((None, f"unknown  {share_unknown:.1f} % of all chips"))
     places, rows = _lay_out([font.getlength(words) for _, words in entries], image.width, unit)
     strip = Image.new("RGB", (image.width, round((1.7 * rows + 0.6) * unit)), _PAPER)
     draw = ImageDraw.Draw(strip)
