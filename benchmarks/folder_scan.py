@@ -28,7 +28,7 @@ def flat(folder: Path, first: int, count: int) -> list[Path]:
 
 
 def in_situ(folder: Path, first: int, count: int) -> list[Path]:
-    paths = []
+    paths: list[Path] = []
     for number in range(first, first + count):
         second, frame = divmod(number, PER_DIRECTORY)
         minute, second = divmod(second, 60)
@@ -94,6 +94,7 @@ def case(layout: Callable[[Path, int, int], list[Path]], old: int) -> dict[str, 
             return len(changed)
 
         walked = measure(naive, add)
+        scanner.scan()
         time.sleep(TICK_S)
         scanner.scan()
         quiet = statistics.median(_timed(scanner.scan) for _ in range(ROUNDS))

@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import os
 import threading
+import warnings
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
@@ -61,6 +62,9 @@ class Hints(FileSystemEventHandler):
         self._observer: BaseObserver | None = None
         self._watches: dict[str, ObservedWatch] = {}
         self._scheduling = threading.Lock()
+        # watchdog 7 warns from its own thread when directories appear faster than it follows;
+        # the watch is in place all the same, and an error in its place would end that thread.
+        warnings.filterwarnings("ignore", message="Callback with id", category=RuntimeWarning)
         try:
             observer = Observer()
             observer.daemon = True

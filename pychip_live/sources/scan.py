@@ -12,8 +12,8 @@ The cost of a look follows what is new, not what is there:
 
 Times of a file system can be coarse, skewed or wrong, so they are compared for equality only:
 
-- A directory is listed again until one listing was made ``TICK_S`` after its present time was
-  first seen: a second change within one tick (2 s on FAT) leaves no other trace.
+- A directory is listed again ``TICK_S`` after its present time was first seen, and a small one
+  in every scan until then: a second change within one tick (2 s on FAT) leaves no other trace.
 - A directory is listed anyway when its last listing is older than ``sweep_s``. If that finds
   what its time had hidden, times of that folder are not trusted any more.
 
@@ -44,7 +44,8 @@ from pychip_live.sources.tree import (
 TICK_S = 2.5
 HOT_DIRECTORIES = 32
 HOT_FILES = 64
-PATROL_S = 0.010
+SMALL = 1000  # names that are listed without a second thought
+PATROL_S = 0.005
 PATROL_STEPS = 32
 
 _JUNCTION = 0xA0000003  # IO_REPARSE_TAG_MOUNT_POINT, a link to a directory on Windows
@@ -88,7 +89,6 @@ class TreeScanner:
 
     def scan(self) -> Changes:
         """Look at what is likely to have changed, and patrol a part of the rest."""
-        self._changes = Changes()
         self._number += 1
         known = len(self._directories)
         for root in self._roots:
@@ -103,14 +103,18 @@ class TreeScanner:
             for directory in newest[-HOT_DIRECTORIES:]:
                 self._touch(directory)
         self._go_on_patrol()
-        return self._changes
+        return self._report()
 
     def look(self, paths: Iterable[str]) -> Changes:
         """Look at these paths only; those outside the folders are ignored."""
-        self._changes = Changes()
         for path in paths:
             self._look_at(path)
-        return self._changes
+        return self._report()
+
+    def _report(self) -> Changes:
+        # Only now are the changes given away: a look that fails half-way loses none of them.
+        changes, self._changes = self._changes, Changes()
+        return changes
 
     def _look_at(self, path: str) -> None:
         for root in self._roots:
@@ -181,12 +185,18 @@ class TreeScanner:
                 self._remove_entries(directory)
             directory.inode = inode
             directory.mtime_ns = -1
-        changed = directory.mtime_ns != status.st_mtime_ns
-        if changed:
+        if directory.mtime_ns != status.st_mtime_ns:
             directory.mtime_ns = status.st_mtime_ns
             directory.changed_at = now
-        unsettled = directory.restless or directory.listed_at < directory.changed_at + TICK_S
-        if unsettled or not directory.root.trusted:
+            directory.listed_at = -float("inf")
+        settled_at = directory.changed_at + TICK_S
+        small = len(directory.entries) < SMALL
+        if (
+            directory.listed_at < directory.changed_at
+            or (directory.listed_at < settled_at and (small or now >= settled_at))
+            or directory.restless
+            or not directory.root.trusted
+        ):
             return self._list(directory, now)
         if now - directory.listed_at > self._sweep_s:
             return self._sweep(directory, now)
@@ -374,6 +384,7 @@ class TreeScanner:
         for steps, round_done in enumerate(self._patrol):
             if round_done or (steps >= PATROL_STEPS and time.perf_counter() > deadline):
                 return
+        self._patrol = self._walk_round()  # an error ended it: start again
 
     def _walk_round(self) -> Iterator[bool]:
         """Visit directories and re-examine files, one a step, for ever; True ends a round."""

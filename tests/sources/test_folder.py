@@ -536,8 +536,6 @@ def vandalise(folder: Path, seed: int, steps: int) -> None:
         time.sleep(0.005)
 
 
-# watchdog's own complaint when directories are moved and made again faster than it follows
-@pytest.mark.filterwarnings("ignore:Callback with id:RuntimeWarning")
 @pytest.mark.parametrize("seed", [1, 2])
 def test_after_any_history_every_file_was_given_in_its_last_state_and_no_state_twice(
     tmp_path: Path, make: Make, seed: int

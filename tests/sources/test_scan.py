@@ -319,3 +319,43 @@ def test_links_neither_loop_nor_give_a_file_twice(tmp_path: Path) -> None:
 def test_a_pipe_named_like_a_frame_is_not_a_file(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "1.tif")
     assert scanner(tmp_path).scan().seen == {}
+
+
+def test_an_error_half_way_loses_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tree = scanner(tmp_path)
+    tree.scan()
+    for number in range(4):
+        (tmp_path / f"{number}.tif").write_bytes(b"1")
+    enter, failures = tree._enter, iter([False, True])
+
+    def fail_at_the_second(directory: Any, name: str) -> bool:
+        if next(failures, False):
+            raise MemoryError
+        return enter(directory, name)
+
+    monkeypatch.setattr(tree, "_enter", fail_at_the_second)
+    with pytest.raises(MemoryError):
+        tree.scan()
+    assert names(tree.scan()) == [f"{number}.tif" for number in range(4)]
+
+
+def test_patrol_goes_on_after_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for number in range(200):
+        (tmp_path / f"{number}.tif").write_bytes(b"1")
+    tree = scanner(tmp_path)
+    tree.scan()
+    tree._recent_files.clear()
+    with monkeypatch.context() as patch:
+
+        def fail(*_: Any) -> None:
+            raise MemoryError
+
+        patch.setattr(tree, "_examine_again", fail)
+        with pytest.raises(MemoryError):
+            tree.scan()
+    for number in range(200):
+        (tmp_path / f"{number}.tif").write_bytes(b"22")
+    found: list[str] = []
+    for _ in range(20):
+        found += names(tree.scan())
+    assert len(found) == len(set(found)) == 200
