@@ -28,7 +28,7 @@ class DenseNetwork(nn.Module):
     def __init__(self, model: nn.Module, indices: Sequence[int]) -> None:
         super().__init__()
         self.model = model
-        self.grey = sum(_mean_std(model)[0]) / 3
+        self.grey = sum(MEAN) / 3
         self.indices = list(indices)
 
     def forward(self, image: Tensor, *weights: Tensor) -> tuple[Tensor, ...]:
@@ -49,7 +49,7 @@ class ChipNetwork(nn.Module):
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
         self.model = model
-        self.grey = sum(_mean_std(model)[0]) / 3
+        self.grey = sum(MEAN) / 3
 
     def forward(self, images: Tensor) -> tuple[Tensor]:
         """Embed each image alone."""
@@ -147,25 +147,23 @@ def dense(model: nn.Module, stages: Sequence[int]) -> tuple[DenseNetwork, list[S
     return DenseNetwork(model, indices), [Stage(2**s, offsets[s - 1]) for s in stages]
 
 
-def _mean_std(model: nn.Module) -> tuple[list[float], list[float]]:
-    config = cast(Any, model).pretrained_cfg
-    return [float(v) for v in config["mean"]], [float(v) for v in config["std"]]
+MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+"""Of ImageNet, for every backbone; see docs/decisions on the contrast of micrographs."""
 
 
 def _grey(model: nn.Module) -> nn.Module:
     """Fold three equal channels and their normalisation into the first convolution.
 
-    Exact inside, and at the borders too where the channels share one mean; otherwise the zero
-    padding stands for a slightly different grey than the three means.
+    Exact inside; at the border the padding stands for one grey instead of three means, which the
+    mirrored surroundings keep out of every chip's own pixels.
     """
     conv = next((m for m in model.modules() if isinstance(m, nn.Conv2d)), None)
     if conv is None or conv.in_channels != 3 or conv.groups != 1:
         raise EmbeddingError(
             "this network does not start with a convolution of three channels; choose another"
         )
-    mean, std = _mean_std(model)
-    scaled = conv.weight.detach() / torch.tensor(std)[None, :, None, None]
-    shift = sum(mean) / 3 - torch.tensor(mean)
+    scaled = conv.weight.detach() / torch.tensor(STD)[None, :, None, None]
+    shift = sum(MEAN) / 3 - torch.tensor(MEAN)
     bias = (scaled * shift[None, :, None, None]).sum(dim=(1, 2, 3))
     if conv.bias is not None:
         bias = bias + conv.bias.detach()
