@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any, BinaryIO, ClassVar, Self
+from typing import Any, BinaryIO, Self
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
@@ -155,7 +155,7 @@ class FrameFile(ABC):
         makes it suspicious. Mostly empty.
     """
 
-    format: ClassVar[str]
+    format: str
     path: Path
     n_planes: int
     shape: tuple[int, int]

@@ -30,7 +30,7 @@ class DMFile(FrameFile):
     def __init__(self, source: Source) -> None:
         super().__init__(source)
         reader = TagReader(source)
-        self.format = f"DM{reader.version}"  # type: ignore[misc]
+        self.format = f"DM{reader.version}"
         self._order = reader.order
         self._tags = reader.read()
         source.whole = True

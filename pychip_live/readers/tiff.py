@@ -52,30 +52,23 @@ class TIFFFile(FrameFile):
         self.shape = first.shape
         self.dtype = _delivered(first)
         description = pages[0].text(source, ifd.DESCRIPTION)
-        self._check_axes(source, description)
         self._in_a_row = self._count_in_a_row(source, description)
         self.n_planes = self._in_a_row or len(pages)
+        if self.n_planes > 1:
+            _check_axes(source, description)
         if any(layout.shape != first.shape for layout in self._layouts):
             self.note = "its pages differ in size"
         self._description = description
-
-    @staticmethod
-    def _check_axes(source: Source, description: str) -> None:
-        """Refuse 4-D: the order of the axes beyond one is no series of frames."""
-        axes = _axes(description)
-        if sum(size > 1 for size in axes.values()) > 1:
-            named = ", ".join(f"{name} {size}" for name, size in axes.items() if size > 1)
-            raise source.unsupported(
-                f"a stack of {len([s for s in axes.values() if s > 1]) + 2} dimensions ({named}); "
-                "save one channel, slice or series a file"
-            )
 
     def _count_in_a_row(self, source: Source, description: str) -> int:
         """Planes of a stack that has one directory for all; 0 for one directory a page."""
         first = self._layouts[0]
         if len(self._layouts) > 1 or not first.raw:
             return 0
-        n_planes = int(np.prod(list(_axes(description).values()), dtype=np.int64))
+        n_planes = 1
+        # an OME description may speak of other files, and any other of pages that were removed
+        if description.startswith("ImageJ=") or '"truncated": true' in description:
+            n_planes = int(np.prod(list(_axes(description).values()), dtype=np.int64))
         stk = first.page.entries.get(ifd.STK_PLANES)
         if stk is not None:
             n_planes = stk[1]
@@ -138,6 +131,17 @@ def _axes(description: str) -> dict[str, int]:
         beyond = [n for n in shape[:-2] if isinstance(n, int)]
         return {f"axis {i}": n for i, n in enumerate(beyond)} if len(shape) < 6 else {}
     return {}
+
+
+def _check_axes(source: Source, description: str) -> None:
+    """Refuse 4-D: with more than one axis beyond the image, the planes are no series."""
+    axes = {name: size for name, size in _axes(description).items() if size > 1}
+    if len(axes) > 1:
+        named = ", ".join(f"{name} {size}" for name, size in axes.items())
+        raise source.unsupported(
+            f"a stack of {len(axes) + 2} dimensions ({named}); "
+            "save one channel, slice or series a file"
+        )
 
 
 def _check_kind(source: Source, layout: ifd.Layout) -> None:

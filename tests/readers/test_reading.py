@@ -97,6 +97,15 @@ def test_4d_is_refused_by_name(tmp_path: Path, way: str) -> None:
         open_file(path)
 
 
+def test_one_file_of_an_ome_set_is_one_frame(tmp_path: Path) -> None:
+    """Each file of a set describes the whole set."""
+    path, pixels = tmp_path / "set_t003_c1.ome.tif", noise("u2")
+    said = '<OME><Image><Pixels SizeC="2" SizeZ="1" SizeT="50"></Pixels></Image></OME>'
+    tifffile.imwrite(path, pixels, description=said, metadata=None)
+    assert evidence(path).complete
+    np.testing.assert_array_equal(read_all(path), pixels[None])
+
+
 def test_complex_is_refused_by_name(tmp_path: Path) -> None:
     path = tmp_path / "fft.tif"
     tifffile.imwrite(path, noise("f4").astype(np.complex64))
