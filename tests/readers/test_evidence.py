@@ -91,6 +91,18 @@ def test_a_preallocated_file_is_awaited(shared_data: Path, tmp_path: Path, name:
             assert found.awaited
 
 
+def test_metadata_that_are_not_filled_yet_are_awaited(shared_data: Path, tmp_path: Path) -> None:
+    """The pixels of this stack lie before its metadata."""
+    name = "scifireaders/tests/readers/microscopy/em/tem/EMDReader_SpectrumImage_Si.emd"
+    source = shared_data / "containers" / name
+    whole = source.read_bytes()
+    path = tmp_path / "half.emd"
+    path.write_bytes(whole[:563_855] + bytes(len(whole) - 563_855))
+    found = evidence(path)
+    assert found.suspicious
+    assert "metadata" in found.awaited
+
+
 def test_shorter_dark_ends_than_tail_are_unknowable(tmp_path: Path) -> None:
     """The limit of what evidence can tell, written down."""
     path = tmp_path / "frame.tif"
