@@ -26,6 +26,7 @@ from pychip_live.store.history import Curve
 MOST_POINTS = 2000
 """More frames than this are drawn as means of neighbours."""
 _FEW = 60
+_LETTERS = 118  # that fit beside each other over the axes
 _UNKNOWN_COLOR = "#555555"
 
 
@@ -72,7 +73,9 @@ def draw_chart(selection: Selection) -> Figure:
                 100 * _mean(values[order, column], bins)
                 for values in (curve.share, curve.low, curve.high)
             )
-            handles.append(_draw(axes, x, share, low, high, phase.color))
+            # a single frame: one beside the other, or the intervals would hide each other
+            beside = 0.05 * (len(handles) - (len(selection.column) - 1) / 2) if len(x) == 1 else 0
+            handles.append(_draw(axes, x + beside, share, low, high, phase.color))
             labels.append(one_line(phase.name))
         if curve.n_unknown.any():
             unknown = 100 * _mean((curve.n_unknown / curve.n_chips)[order], bins)
@@ -83,13 +86,18 @@ def draw_chart(selection: Selection) -> Figure:
         axes.set_xlabel(axis.label + (f" (means of {every} frames)" if every > 1 else ""))
         _date_axis(axes, axis)
         axes.margins(x=0.02)
+        if len(x) == 1:
+            axes.set_xlim(x[0] - 0.7, x[0] + 0.7)
     else:
         axes.set_xlabel("Frame")
         axes.text(0.5, 0.5, "no labelled frames", ha="center", transform=axes.transAxes)
     _dress(figure, axes, selection)
     if handles:
+        # as many columns as the longest name leaves room for
+        columns = max(1, min(4, _LETTERS // (max(map(len, labels)) + 7)))
+        figure.set_figheight(4.0 + 0.2 * -(-len(labels) // columns))
         legend = axes.legend(
-            handles, labels, loc="lower left", bbox_to_anchor=(0, 1.0), ncols=min(4, len(labels)),
+            handles, labels, loc="lower left", bbox_to_anchor=(0, 1.0), ncols=columns,
             frameon=False, fontsize=9, borderaxespad=0.3, handlelength=1.6,
         )  # fmt: skip
         for text in legend.get_texts():
@@ -156,7 +164,7 @@ def _date_axis(axes: Axes, axis: _Axis) -> None:
             ConciseDateFormatter(locator)  # type: ignore[no-untyped-call]
         )
     else:
-        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
 
 
 def _bins(n: int) -> NDArray[np.int64]:

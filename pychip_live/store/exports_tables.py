@@ -161,11 +161,13 @@ def _write(
 
 def _groups(batches: Iterable[pa.RecordBatch]) -> Iterator[list[pa.RecordBatch]]:
     group: list[pa.RecordBatch] = []
+    rows = 0
     for batch in batches:
         group.append(batch)
-        if sum(b.num_rows for b in group) >= _CHIPS_A_GROUP:
+        rows += batch.num_rows
+        if rows >= _CHIPS_A_GROUP:
             yield group
-            group = []
+            group, rows = [], 0
     if group:
         yield group
 
