@@ -79,8 +79,8 @@ class Candidate:
             Quiet time after which a suspicious or unusable file is taken at its word, s.
         """
         was = (self.signature, self.awaited)
-        self.error, self.settling = None, False
-        outcome = self._weigh(evidence)
+        self.error = None
+        outcome, doubtful = self._weigh(evidence)
         now = time.monotonic()
         if was != (self.signature, self.awaited):
             self.changed_at, self.delay = now, FIRST_DELAY_S
@@ -88,7 +88,7 @@ class Candidate:
                 self.complete_at = time.time() if self.complete_at else None
         else:
             self.delay = min(2 * self.delay, LAST_DELAY_S)
-        if self.settling or outcome is Outcome.REFUSED:
+        if doubtful:
             # A preallocated file has its final size and structure before its content, and one
             # written out of order can look like nothing known: believe neither while it changes.
             quiet = now - self.changed_at
@@ -96,11 +96,14 @@ class Candidate:
                 self.settling = True
                 self.due = now + min(self.delay, settle_s - quiet)
                 return Outcome.INCOMPLETE
-            return Outcome.REFUSED if outcome is Outcome.REFUSED else Outcome.COMPLETE
-        self.due = now + self.delay
+            return outcome
+        if outcome is Outcome.INCOMPLETE:
+            self.settling = False
+            self.due = now + self.delay
         return outcome
 
-    def _weigh(self, evidence: EvidenceOf) -> Outcome:
+    def _weigh(self, evidence: EvidenceOf) -> tuple[Outcome, bool]:
+        """Return the outcome, and whether it is to be believed after a quiet time only."""
         path = Path(self.path)
         try:
             before = signature_of(path.stat())
@@ -109,31 +112,30 @@ class Candidate:
             self.signature = signature_of(path.stat())
         except FileNotFoundError:
             if os.path.isdir(self.root):  # noqa: PTH112
-                return Outcome.VANISHED
+                return Outcome.VANISHED, False
             self.awaited = f"its folder {self.root} to come back"
-            return Outcome.INCOMPLETE
+            return Outcome.INCOMPLETE, False
         except OSError as error:
             self.awaited = f"access to it ({error.strerror or error})"
-            return Outcome.INCOMPLETE
+            return Outcome.INCOMPLETE, False
         except IncompleteError as error:
             self.awaited = error.reason
-            return Outcome.INCOMPLETE
+            return Outcome.INCOMPLETE, False
         except ReadError as error:
             self.awaited, self.error = error.reason, error
-            return Outcome.REFUSED
+            return Outcome.REFUSED, True
         except Exception as error:  # a reader's bug must not stop the source
             self.error = CorruptError(path, f"its reader failed on it ({error!r}); report this")
             self.awaited = self.error.reason
-            return Outcome.REFUSED
+            return Outcome.REFUSED, True
         if not (found.complete or found.suspicious):
             self.complete_at = None
             self.awaited = found.awaited
-            return Outcome.INCOMPLETE
+            return Outcome.INCOMPLETE, False
         if self.complete_at is None:
             self.complete_at = time.time()
         if self.signature != before:
             self.awaited = "the end of a change made while it was examined"
-            return Outcome.INCOMPLETE
-        self.settling = not found.complete
-        self.awaited = found.awaited if self.settling else ""
-        return Outcome.COMPLETE
+            return Outcome.INCOMPLETE, False
+        self.awaited = "" if found.complete else found.awaited
+        return Outcome.COMPLETE, not found.complete

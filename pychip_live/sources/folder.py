@@ -277,10 +277,13 @@ class FolderSource:
     def idle_s(self) -> float:
         """Return for how long nothing changed, s, as far as a scan has verified it.
 
-        It is 0 while files wait to be taken, change, or stand their quiet time.
+        It is 0 while files wait to be taken or refused ones to be asked for, and while files
+        change or stand their quiet time.
         """
         with self._changed:
-            if len(self._backlog) or any(each.settling for each in self._backlog.waiting()):
+            if len(self._backlog) or self._refused:
+                return 0.0
+            if any(each.settling for each in self._backlog.waiting()):
                 return 0.0
             return max(0.0, self._verified - self._last_change)
 
@@ -414,6 +417,7 @@ class FolderSource:
                 )
                 self._backlog.finish(path, signature)
                 self._backlog.remove(candidate)
+                self._last_change = time.monotonic()
             self._changed.notify_all()
 
     def _hand_out(self, candidate: Candidate) -> Arrival | None:

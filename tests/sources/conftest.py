@@ -50,10 +50,10 @@ def collect(source: FolderSource, count: int, timeout: float = 10.0) -> list[Arr
 
 
 def drain(source: FolderSource, idle_s: float = 0.2) -> list[Arrival]:
-    """Take what comes until nothing has changed for a while."""
+    """Take what comes until nothing has changed for a while; refused files are left."""
     arrivals: list[Arrival] = []
     deadline = time.monotonic() + 20.0
-    while source.idle_s() < idle_s:
+    while source.idle_s() < idle_s and not source._refused:
         if (arrival := source.take(0.02)) is not None:
             arrivals.append(arrival)
         assert time.monotonic() < deadline, source.status()

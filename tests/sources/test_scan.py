@@ -101,6 +101,7 @@ def test_new_changed_renamed_and_gone_files_and_directories(tmp_path: Path) -> N
     assert tree.scan() == Changes(gone={str(tmp_path / "b" / "2.tif")})
 
 
+@pytest.mark.usefixtures("no_patrol")
 def test_a_directory_made_anew_under_its_name_is_looked_at_anew(tmp_path: Path) -> None:
     inner = tmp_path / "a"
     inner.mkdir()
@@ -108,6 +109,7 @@ def test_a_directory_made_anew_under_its_name_is_looked_at_anew(tmp_path: Path) 
     (inner / "2.tif").write_bytes(b"1")
     tree = scanner(tmp_path)
     tree.scan()
+    tree._recent_files.clear()
     inner.rename(tmp_path.parent / f"{tmp_path.name}-away")
     inner.mkdir()
     (inner / "1.tif").write_bytes(b"333")
