@@ -38,6 +38,8 @@ class Settings(BaseSettings):
     """What runs the network on the CPU."""
     threads: int | None = Field(default=None, ge=1)
     """Threads of the network; None for all cores."""
+    settle_s: float = Field(default=5.0, gt=0)
+    """Quiet time after which a file that may be preallocated (its end is zeros) is believed, s."""
     embedding_budget_gb: float = Field(default=50.0, ge=0)
     """Stored embeddings a run may grow to, GB; what is beyond is not stored."""
 

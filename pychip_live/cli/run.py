@@ -5,22 +5,25 @@ from __future__ import annotations
 import signal
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
+from rich.markup import escape
 
 from pychip_live.cli.screen import ERROR_CONSOLE, Screen, progress_bar
+from pychip_live.core.prototypes import Prototypes
 from pychip_live.core.support import SupportSet
 from pychip_live.engine.recipe import Recipe
+from pychip_live.engine.relabel import Relabelled
 from pychip_live.engine.relabel import relabel as relabel_run
 from pychip_live.engine.run import Done, Listener, Run
-from pychip_live.engine.start import PROFILE, Opened, open_run, register
-from pychip_live.errors import EmptySupportError, PychipError, UsageError
+from pychip_live.engine.start import Opened, open_edited, open_own, open_run, register
+from pychip_live.errors import EmptySupportError, PychipError, RecordError, UsageError
 from pychip_live.messages import RunSummary
 from pychip_live.settings import load_settings
 from pychip_live.sources import Source
@@ -36,6 +39,9 @@ class Existing(StrEnum):
     all = "all"
     new = "new"
 
+
+NAMED = 3
+"""Frames named in a message about many."""
 
 ProfileArgument = Annotated[Path, typer.Argument(help="Profile folder.")]
 RunsOption = Annotated[
@@ -77,12 +83,13 @@ def run(
     with interruptible() as stop:
         opened = open_run(profile, watch, settings, resume=resume)
         with opened.record as record:
-            _relabel_if_needed(opened)
+            _relabel_if_needed(opened, stop)
             source = FolderSource(
                 watch,
                 # what came while nobody watched is new too: the baseline is the first process's
-                existing="all" if opened.resumed else existing.value,
+                existing="all" if record.watched else existing.value,
                 done=[*record.done(), *record.ignored()],
+                settle_s=settings.settle_s,
             )
             with Screen(_support(opened)) as screen:
                 go(opened, source, screen, stop, until_idle, json=json)
@@ -103,19 +110,20 @@ def analyze(
     settings = load_settings(runs=runs)
     source = FileSource(paths)
     with interruptible() as stop:
-        opened = open_run(profile, paths, settings)
+        opened = open_run(profile, paths, settings, command="analyze")
         with opened.record, progress_bar() as bar:
             task = bar.add_task("analyse", total=source.total)
 
             class _Bar:
                 def frame(self, done: Done) -> None:
                     if done.reason:
-                        bar.console.print(f"skipped {done.identity.name}: {done.reason}")
+                        text = f"skipped {done.identity.name}: {done.reason}"
+                        bar.console.print(escape(text), soft_wrap=True)
                     bar.update(task, completed=source.taken)
 
                 def state(self, text: str) -> None:
                     if text != "running":
-                        bar.console.print(text)
+                        bar.console.print(escape(text), soft_wrap=True)
 
             go(opened, source, _Bar(), stop, 0.0, json=json)
 
@@ -129,30 +137,23 @@ def relabel(
 ) -> None:
     """Label a whole run again from its stored embeddings."""
     settings = load_settings()
-    with RunRecord.resume(run, now=datetime.now(UTC)) as record:
-        recipe = Recipe.open(profile or run / PROFILE, settings)
+    with interruptible() as stop, RunRecord.reopen(run) as record:
+        recipe = open_edited(run, profile, settings) if profile else open_own(run, settings)
         prototypes = register(record, recipe)
         if prototypes is None:
             raise EmptySupportError(
                 f"{recipe.folder.path}: no class has an example; add chips with "
                 "'pychip-live profile add'"
             )
-        with progress_bar() as bar:
-            task = bar.add_task("relabel", total=record.n_frames)
-            done = relabel_run(record, recipe, prototypes, lambda n: bar.update(task, completed=n))
-        if done.lost:
-            ERROR_CONSOLE.print(
-                f"[yellow]{done.lost} frames keep their old labels: neither their embeddings nor "
-                "their files are there any more[/]"
-            )
-        record.finish("done", now=datetime.now(UTC))
+        done = _relabel(record, recipe, prototypes, stop)
         if json:
             summary = RunSummary(
-                run=str(run), frames=done.labelled, skipped=done.lost, seconds=done.seconds
+                run=str(run),
+                frames=done.labelled,
+                skipped=len(done.lost),
+                seconds=round(done.seconds, 3),
             )
             typer.echo(summary.model_dump_json())
-        else:
-            ERROR_CONSOLE.print(f"{done.labelled} frames labelled in {done.seconds:.2f} s")
 
 
 def export(
@@ -168,7 +169,7 @@ def export(
     """Write results of a run as tables and figures."""
     exported = export_run(run, out, what, format)
     for note in exported.notes:
-        ERROR_CONSOLE.print(f"[yellow]{note}[/]")
+        ERROR_CONSOLE.print(escape(note), style="yellow", soft_wrap=True)
     for path in exported.paths:
         typer.echo(str(path))
 
@@ -181,17 +182,21 @@ def go(
     until_idle: float | None,
     *,
     json: bool,
+    expecting: Callable[[], bool] = lambda: False,
 ) -> None:
     """Run to the end, write how it ended, print the summary."""
     record = opened.record
     start = time.perf_counter()
     work = Run(source, record, opened.recipe, opened.prototypes, listener, opened.first_frame)
     try:
-        work.go(stop, until_idle)
+        work.go(stop, until_idle, expecting)
     except PychipError as error:
-        record.finish("failed", str(error), now=datetime.now(UTC))
+        # the record may be the very thing that failed
+        with suppress(RecordError):
+            record.finish("failed", str(error), now=datetime.now(UTC))
         raise
-    record.finish("stopped" if stop.is_set() else "done", now=datetime.now(UTC))
+    status: Literal["stopped", "done"] = "stopped" if stop.is_set() else "done"
+    work.persist(lambda: record.finish(status, now=datetime.now(UTC)), stop)
     seconds = time.perf_counter() - start
     summary = RunSummary(
         run=str(record.folder),
@@ -202,15 +207,39 @@ def go(
     ERROR_CONSOLE.print(
         f"{summary.frames} frames, {summary.skipped} skipped, {seconds:.1f} s, in {summary.run}",
         soft_wrap=True,
+        markup=False,
     )
     if json:
         typer.echo(summary.model_dump_json())
 
 
-def _relabel_if_needed(opened: Opened) -> None:
+def _relabel_if_needed(opened: Opened, stop: threading.Event) -> None:
     """Bring frames of an earlier process to the support set in force."""
     if opened.recipe and opened.prototypes and opened.resumed:
-        relabel_run(opened.record, opened.recipe, opened.prototypes)
+        _relabel(opened.record, opened.recipe, opened.prototypes, stop)
+
+
+def _relabel(
+    record: RunRecord, recipe: Recipe, prototypes: Prototypes, stop: threading.Event
+) -> Relabelled:
+    with progress_bar() as bar:
+        task = bar.add_task("relabel", total=None)
+        done = relabel_run(
+            record, recipe, prototypes, lambda n: bar.update(task, completed=n), stop.is_set
+        )
+        bar.update(task, total=done.labelled, visible=done.labelled > 0)
+    if done.lost:
+        few = ", ".join(done.lost[:NAMED]) + (", …" if len(done.lost) > NAMED else "")
+        text = (
+            f"{len(done.lost)} frames keep their old labels: neither their embeddings nor their "
+            f"files are there any more ({few})"
+        )
+        ERROR_CONSOLE.print(escape(text), style="yellow", soft_wrap=True)
+    if done.labelled:
+        ERROR_CONSOLE.print(f"{done.labelled} frames labelled in {done.seconds:.2f} s")
+    if not done.complete:
+        ERROR_CONSOLE.print("stopped before all frames were labelled; repeat it to go on")
+    return done
 
 
 def _support(opened: Opened) -> SupportSet | None:

@@ -5,7 +5,9 @@ The copy (``<run>/profile``) is what makes a run repeatable after the original w
 
 from __future__ import annotations
 
+import json
 import logging
+import os
 import platform
 import shutil
 from collections.abc import Callable, Sequence
@@ -13,6 +15,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
+from typing import Literal
 
 from pychip_live import __version__
 from pychip_live.core.frame import Frame
@@ -21,7 +24,7 @@ from pychip_live.core.prototypes import Prototypes
 from pychip_live.core.support import SupportSet
 from pychip_live.embed import Embedder
 from pychip_live.engine.recipe import Recipe, ensure_fit, load_embedder
-from pychip_live.errors import ProfileError
+from pychip_live.errors import EmbeddingMismatchError, ProfileError
 from pychip_live.settings import Settings
 from pychip_live.store.history import newest_unfinished
 from pychip_live.store.profiles import ProfileFolder
@@ -61,7 +64,12 @@ class Opened:
 
 
 def open_run(
-    profile: Path | None, sources: Sequence[Path], settings: Settings, *, resume: bool = False
+    profile: Path | None,
+    sources: Sequence[Path],
+    settings: Settings,
+    *,
+    command: Literal["run", "analyze"] = "run",
+    resume: bool = False,
 ) -> Opened:
     """Open a new run, or the newest unfinished one of that profile.
 
@@ -73,6 +81,8 @@ def open_run(
         Folders or files the frames come from, for the record.
     settings
         Of this place.
+    command
+        What the user asked for; only a ``run`` can be resumed.
     resume
         Go on with the newest unfinished run, if there is one.
 
@@ -92,7 +102,7 @@ def open_run(
         settings.runs,
         profile_name=name,
         profile_hash=original.profile.hash if original else "",
-        description={**versions(), **embedder.description},
+        description={"command": command, **versions(), **embedder.description},
         sources=[str(source.absolute()) for source in sources],
         now=now,
         embedding_budget=int(settings.embedding_budget_gb * 1e9),
@@ -106,6 +116,47 @@ def open_run(
         record.close()
         raise
     return Opened(record, recipe, prototypes, False, _first_frame(record, embedder))
+
+
+def open_own(folder: Path, settings: Settings, embedder: Embedder | None = None) -> Recipe:
+    """Load a run's own copy of its profile; its fit is never made anew.
+
+    Raises
+    ------
+    ProfileError
+        If it is missing, or its grid, window or embedding was edited: the stored embeddings would
+        not fit any more.
+    """
+    own = ProfileFolder(folder / PROFILE)
+    profile = own.load()
+    embedder = embedder or load_embedder(profile, settings)
+    fit = own.load_fit()
+    recipe = embedder.recipe(profile.options.grid.chip)
+    if fit is None:
+        raise ProfileError(f"{own.path}: the fit of the embedding is missing; start a new run")
+    if fit.recipe != recipe:
+        raise ProfileError(
+            f"{own.path}: {_changes(fit.recipe, recipe)} since the run began, so its stored "
+            "embeddings do not fit; put that back, or analyse the files again with a profile of "
+            "their own"
+        )
+    return Recipe(own, profile, embedder, fit)
+
+
+def open_edited(folder: Path, profile: Path, settings: Settings) -> Recipe:
+    """Load another profile to label a run again with.
+
+    Raises
+    ------
+    EmbeddingMismatchError
+        If its embedding is not the one the run was recorded with.
+    """
+    recipe = Recipe.open(profile, settings)
+    fit = ProfileFolder(folder / PROFILE).load_fit()
+    if fit is None or fit.embedding_id != recipe.fit.embedding_id:
+        have = "unknown" if fit is None else fit.embedding_id
+        raise EmbeddingMismatchError(have, recipe.fit.embedding_id)
+    return recipe
 
 
 def register(record: RunRecord, recipe: Recipe) -> Prototypes | None:
@@ -131,7 +182,7 @@ def register(record: RunRecord, recipe: Recipe) -> Prototypes | None:
 
 def versions() -> dict[str, str]:
     """Return the versions that a result depends on."""
-    packages = ("numpy", "torch", "torchvision", "timm", "tifffile", "ncempy")
+    packages = ("numpy", "torch", "torchvision", "timm", "tifffile")
     return {
         "pychip-live": __version__,
         "python": platform.python_version(),
@@ -141,7 +192,7 @@ def versions() -> dict[str, str]:
 
 
 def _resume(record: RunRecord, original: Recipe | None, settings: Settings) -> Opened:
-    """Go on with the run's own copy, unless the original was edited since the run began."""
+    """Go on with the run's own copy, unless the original was edited since it was copied."""
     try:
         copy = record.folder / PROFILE
         if not (copy / "profile.toml").exists():
@@ -152,7 +203,7 @@ def _resume(record: RunRecord, original: Recipe | None, settings: Settings) -> O
                 return Opened(record, None, None, True, _first_frame(record, embedder))
             recipe = _copy(original, record)
         else:
-            recipe = Recipe.open(copy, settings, original.embedder if original else None)
+            recipe = open_own(record.folder, settings, original.embedder if original else None)
             if original is not None and original.profile.hash != record.profile_hash:
                 recipe = _adopt(original, recipe, record)
         prototypes = register(record, recipe)
@@ -165,15 +216,29 @@ def _resume(record: RunRecord, original: Recipe | None, settings: Settings) -> O
 def _adopt(original: Recipe, own: Recipe, record: RunRecord) -> Recipe:
     if original.fit.embedding_id != own.fit.embedding_id:
         raise ProfileError(
-            f"{original.folder.path}: grid, window or embedding changed since {record.folder.name} "
-            "began, so its stored embeddings do not fit; run without --resume to start a new run"
+            f"{original.folder.path}: {_changes(own.fit.recipe, original.fit.recipe)} since "
+            f"{record.folder.name} began, so its stored embeddings do not fit; run without "
+            "--resume to start a new run"
         )
-    shutil.rmtree(own.folder.path)
-    return _copy(original, record)
+    recipe = _copy(original, record)
+    record.adopt(original.profile.hash)
+    return recipe
+
+
+def _changes(before: str, now: str) -> str:
+    """Say which options of a fit changed: ``chip changed from 16 to 20``."""
+    old, new = json.loads(before), json.loads(now)
+    parts = [
+        f"{key} changed from {json.dumps(old.get(key))} to {json.dumps(new.get(key))}"
+        for key in sorted({*old, *new})
+        if old.get(key) != new.get(key)
+    ]
+    return " and ".join(parts) or "the fit of its embedding was made anew"
 
 
 def _copy(original: Recipe, record: RunRecord) -> Recipe:
     folder = original.folder.copy_to(record.folder / PROFILE)
+    folder.save_fit(original.fit)
     return Recipe(folder, original.profile, original.embedder, original.fit)
 
 
@@ -187,10 +252,14 @@ def _untitled_embedder(settings: Settings) -> Embedder:
 
 def _first_frame(record: RunRecord, embedder: Embedder) -> Callable[[Frame, str], Recipe]:
     def make(frame: Frame, name: str) -> Recipe:
-        folder = ProfileFolder(record.folder / PROFILE)
-        folder.create(_untitled(min(FIRST_CHIP, *frame.shape)))
-        folder.add_reference(frame, Path(name).stem)
-        profile = folder.load()
-        return Recipe(folder, profile, embedder, ensure_fit(folder, profile, embedder))
+        # made beside and copied whole: a run that is killed here has no profile yet
+        draft = ProfileFolder(record.folder / f".draft.{os.getpid()}")
+        draft.create(_untitled(min(FIRST_CHIP, *frame.shape)))
+        draft.add_reference(frame, Path(name).stem)
+        profile = draft.load()
+        made = Recipe(draft, profile, embedder, ensure_fit(draft, profile, embedder))
+        recipe = _copy(made, record)
+        shutil.rmtree(draft.path, ignore_errors=True)
+        return recipe
 
     return make
