@@ -76,6 +76,8 @@ def demo(
                         stop,
                         PATIENCE_S + 1 / rate,
                         json=False,
+                        # a slow machine takes its time to start the microscope
+                        expecting=lambda: microscope.poll() is None,
                     )
                 if microscope.poll() not in (None, 0):
                     raise PychipError(

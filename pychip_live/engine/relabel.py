@@ -30,12 +30,14 @@ class Relabelled:
     """How it went.
 
     ``labelled`` frames have a result at the new revision, ``embedded`` of them were read again
-    from their files; ``lost`` have neither a stored embedding nor their file any more.
+    from their files; ``lost`` names those that have neither a stored embedding nor their file any
+    more. ``complete`` is False where it was told to stop.
     """
 
     labelled: int
     embedded: int
-    lost: int
+    lost: tuple[str, ...]
+    complete: bool
     seconds: float
 
 
@@ -44,6 +46,7 @@ def relabel(
     recipe: Recipe,
     prototypes: Prototypes,
     progress: Callable[[int], None] = lambda done: None,
+    stop: Callable[[], bool] = lambda: False,
 ) -> Relabelled:
     """Give every recorded frame a result at the prototypes' revision, newest first.
 
@@ -59,6 +62,8 @@ def relabel(
         Of the new revision.
     progress
         Called with the number of frames done, after each transaction.
+    stop
+        Asked after each transaction; True ends it early.
 
     Raises
     ------
@@ -80,21 +85,28 @@ def relabel(
             )
         return labelled
 
-    done = embedded = lost = 0
+    done = embedded = 0
+    lost: list[str] = []
+    stopped = False
     stored = record.embeddings(without_result_at=prototypes.revision)
     for labelled in _in_order(work, _batches(stored, BATCH)):
         record.add_results(labelled)
         done += len(labelled)
         progress(done)
+        if stopped := stop():
+            break
     for missing in record.frames_without_embedding(without_result_at=prototypes.revision):
+        if stopped := stopped or stop():
+            break
         result = _from_file(missing, recipe, prototypes)
         if result is None:
-            lost += 1
+            lost.append(missing.identity.name)
             continue
         record.add_results([(missing.sequence, result)])
         embedded += 1
         progress(done + embedded)
-    return Relabelled(done + embedded, embedded, lost, time.perf_counter() - start)
+    seconds = time.perf_counter() - start
+    return Relabelled(done + embedded, embedded, tuple(lost), not stopped, seconds)
 
 
 def _from_file(missing: StoredFrame, recipe: Recipe, prototypes: Prototypes) -> FrameResult | None:

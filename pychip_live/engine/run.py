@@ -69,6 +69,7 @@ class _Skipped:
     identity: FrameIdentity
     reason: str
     seen_at: float
+    incomplete: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,11 +116,27 @@ class Run:
         self._queue: queue.Queue[Prepared | _Skipped | _Failed] = queue.Queue(maxsize=2)
         self._stop = threading.Event()
         self._reading = threading.Event()
-        self._digests = record.digests()
+        self._digests: dict[str, dict[int, str]] = {}
+        for (path, plane), content in record.digests().items():
+            self._digests.setdefault(path, {})[plane] = content
         self._state = ""
 
-    def go(self, stop: threading.Event, until_idle: float | None = None) -> None:
+    def go(
+        self,
+        stop: threading.Event,
+        until_idle: float | None = None,
+        expecting: Callable[[], bool] = lambda: False,
+    ) -> None:
         """Work until told to stop, or until nothing new came for ``until_idle`` seconds.
+
+        Parameters
+        ----------
+        stop
+            Ends the run after the frame in work; what waits is found again by ``--resume``.
+        until_idle
+            Quiet time that ends the run, s; None for none.
+        expecting
+            While it says that more is sure to come, quiet does not end the run.
 
         Raises
         ------
@@ -128,7 +145,8 @@ class Run:
         """
         reader = threading.Thread(target=self._read_all, name="reader", daemon=True)
         with self.source:
-            self.record.ignore(self.source.baseline())
+            baseline = self.source.baseline()
+            self.persist(lambda: self.record.ignore(baseline, now=datetime.now(UTC)), stop)
             reader.start()
             try:
                 while not stop.is_set():
@@ -136,14 +154,15 @@ class Run:
                         item = self._queue.get(timeout=0.05)
                     except queue.Empty:
                         self._tell_state()
-                        if until_idle is not None and self._idle(until_idle):
+                        if until_idle is not None and not expecting() and self._idle(until_idle):
                             break
                     else:
                         self._take(item, stop)
                 if not stop.is_set():
                     for left in self.source.leftovers():
                         reason = f"incomplete when the run ended: {left.awaited}"
-                        self._skip(_Skipped(_identity(left), reason, time.time()), stop)
+                        item = _Skipped(_identity(left), reason, time.time(), incomplete=True)
+                        self._skip(item, stop)
             finally:
                 self._stop.set()
                 reader.join()
@@ -174,7 +193,7 @@ class Run:
         picture = thumbnail(item.windowed.values)
         now = datetime.now(UTC)
         times = FrameTimes(datetime.fromtimestamp(item.seen_at, UTC), now, item.stages)
-        sequence = self._persist(
+        sequence = self.persist(
             lambda: self.record.commit(
                 item.identity,
                 facts,
@@ -194,15 +213,24 @@ class Run:
     def _skip(self, item: _Skipped, stop: threading.Event) -> None:
         seen_at = datetime.fromtimestamp(item.seen_at, UTC)
         now = datetime.now(UTC)
-        sequence = self._persist(
-            lambda: self.record.skip(item.identity, item.reason, seen_at=seen_at, now=now), stop
+        sequence = self.persist(
+            lambda: self.record.skip(
+                item.identity, item.reason, seen_at=seen_at, now=now, incomplete=item.incomplete
+            ),
+            stop,
         )
         self.skipped += 1
         lag = time.time() - item.seen_at
         self._notify(Done(sequence, item.identity, None, item.reason, lag, {}))
 
-    def _persist(self, write: Callable[[], T], stop: threading.Event) -> T:
-        """Write, and try again for as long as the record cannot be written just now."""
+    def persist(self, write: Callable[[], T], stop: threading.Event) -> T:
+        """Write, and try again for as long as the record cannot be written just now.
+
+        Raises
+        ------
+        RecordBusyError
+            If told to stop while it still cannot be written.
+        """
         while True:
             try:
                 written = write()
@@ -262,6 +290,8 @@ class Run:
         except IncompleteError as error:
             self.source.retry(arrival, error.reason)
         except ReadError as error:
+            # what was known of the file holds no longer: if it comes back, it counts again
+            self._digests.pop(str(arrival.path), None)
             self._put(_Skipped(identity, error.reason, arrival.seen_at))
         except OSError as error:
             self.source.retry(arrival, f"cannot be read just now ({error.strerror or error})")
@@ -269,20 +299,24 @@ class Run:
     def _frames(self, arrival: Arrival, identity: FrameIdentity) -> Iterator[Prepared | _Skipped]:
         start = time.perf_counter()
         with open_file(arrival.path) as file:
+            known = self._digests.setdefault(str(arrival.path), {})
             for plane in range(file.n_planes):
-                frame = file.read(plane)
                 name = f"{arrival.name}#{plane}" if file.n_planes > 1 else arrival.name
-                identity = replace(
-                    identity,
-                    name=name,
-                    plane=plane,
-                    n_planes=file.n_planes,
-                    digest=digest(frame.pixels),
-                )
+                here = replace(identity, name=name, plane=plane, n_planes=file.n_planes)
+                try:
+                    frame = file.read(plane)
+                except IncompleteError:
+                    raise
+                except ReadError as error:
+                    # the other planes may be sound
+                    known.pop(plane, None)
+                    yield _Skipped(here, error.reason, arrival.seen_at)
+                    continue
+                here = replace(here, digest=digest(frame.pixels))
                 read_s = time.perf_counter() - start
-                if self._digests.get((str(arrival.path), plane)) != identity.digest:
-                    yield self._prepare(frame, identity, arrival.seen_at, read_s)
-                    self._digests[str(arrival.path), plane] = identity.digest
+                if known.get(plane) != here.digest:
+                    yield self._prepare(frame, here, arrival.seen_at, read_s)
+                    known[plane] = here.digest
                 start = time.perf_counter()
 
     def _prepare(

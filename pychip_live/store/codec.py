@@ -35,7 +35,8 @@ _AS_TEXT = ("name", "path", "reason")
 class StoredFrame:
     """One row of the record.
 
-    ``facts`` is None and ``reason`` says why, where the frame was skipped.
+    ``facts`` is None and ``reason`` says why, where the frame was skipped. ``superseded_by`` is the
+    sequence of the newer version of the same path and plane that counts in its place.
     """
 
     sequence: int
@@ -43,6 +44,7 @@ class StoredFrame:
     facts: FrameFacts | None
     times: FrameTimes
     reason: str
+    superseded_by: int | None = None
 
 
 def insert_statement(table: str, row: Mapping[str, object]) -> str:
@@ -110,7 +112,9 @@ def read_frame(row: sqlite3.Row) -> StoredFrame:
         json.loads(row["stages"] or "{}"),
     )
     facts = None if row["skipped"] else _read_facts(row)
-    return StoredFrame(row["sequence"], read_identity(row), facts, times, row["reason"])
+    return StoredFrame(
+        row["sequence"], read_identity(row), facts, times, row["reason"], row["superseded_by"]
+    )
 
 
 def _read_facts(row: sqlite3.Row) -> FrameFacts:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from functools import cached_property
 
 from pychip_live.core.result import FrameResult
 from pychip_live.core.support import PhaseClass
@@ -26,6 +25,9 @@ class Selection:
         All classes of the support set, in its order; those without examples too.
     curve
         Phase fractions, or None before the first result.
+    index
+        Sequence, name, acquired_at and recorded_at of all analysed frames; those of the curve are
+        among them.
     notes
         What a reader of the export should know.
     """
@@ -33,18 +35,15 @@ class Selection:
     def __init__(self, history: History) -> None:
         self.history = history
         self.notes: list[str] = []
-        number = history.current_revision()
-        self.revision = None if number is None else history.revision(number)
+        with history.snapshot():
+            number = history.current_revision()
+            self.revision = None if number is None else history.revision(number)
+            self.curve: Curve | None = None if number is None else history.curve(number)
+            self.index = history.index()
+            self._tell()
         self.classes: tuple[PhaseClass, ...] = (
             self.revision.support.classes if self.revision else ()
         )
-        self.curve: Curve | None = None if number is None else history.curve(number)
-        self._tell()
-
-    @cached_property
-    def index(self) -> list[tuple[int, str, str | None, str]]:
-        """Sequence, name, acquired_at, recorded_at of all frames that were analysed."""
-        return self.history.index()
 
     @property
     def column(self) -> dict[int, int]:
@@ -65,6 +64,8 @@ class Selection:
         n, skipped = self.history.count()
         if skipped:
             self.notes.append(f"{skipped} skipped files or planes are left out")
+        if older := self.history.superseded():
+            self.notes.append(f"{older} older versions of files that were replaced are left out")
         labelled = 0 if self.curve is None else len(self.curve.sequence)
         if self.revision is None:
             if n:

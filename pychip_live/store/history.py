@@ -6,6 +6,7 @@ import json
 import sqlite3
 import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -32,6 +33,8 @@ from pychip_live.store.codec import (
 )
 from pychip_live.store.schema import check_kind, connect, require_run, translated
 
+_COUNTS = "frame NOT IN (SELECT sequence FROM frames WHERE superseded_by IS NOT NULL)"
+"""The list is of an index that is nearly empty, so curves need not look into ``frames``."""
 _CHUNK = 64
 """Frames read in one statement: no snapshot is held while the caller works on them."""
 
@@ -110,7 +113,7 @@ class History:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self._guard = threading.Lock()
+        self._guard = threading.RLock()
         require_run(folder)
         with translated(folder):
             self._connection = connect(folder, "ro")
@@ -158,8 +161,15 @@ class History:
 
     def count(self) -> tuple[int, int]:
         """Return the number of frames that were analysed, and of those that were skipped."""
-        n, skipped = self._rows("SELECT count(*), coalesce(sum(skipped), 0) FROM frames")[0]
+        n, skipped = self._rows(
+            "SELECT count(*), coalesce(sum(skipped), 0) FROM frames WHERE superseded_by IS NULL"
+        )[0]
         return n - skipped, skipped
+
+    def superseded(self) -> int:
+        """Return the number of recorded versions that a newer one has taken the place of."""
+        rows = self._rows("SELECT count(*) FROM frames WHERE superseded_by IS NOT NULL")
+        return int(rows[0][0])
 
     def revisions(self) -> list[Revision]:
         """Return all revisions, in the order in which they came into force."""
@@ -198,7 +208,10 @@ class History:
         result. While frames are still being labelled again, that with the most results.
         """
         counted = dict(
-            tuple(row) for row in self._rows("SELECT revision, count(*) FROM results GROUP BY 1")
+            tuple(row)
+            for row in self._rows(
+                f"SELECT revision, count(*) FROM results WHERE {_COUNTS} GROUP BY 1"
+            )
         )
         if not counted:
             return None
@@ -211,7 +224,7 @@ class History:
             lacking = self._rows(
                 "SELECT 1 FROM embeddings e JOIN revisions v USING (embedding_id)"
                 " LEFT JOIN results r ON r.revision = v.number AND r.frame = e.frame"
-                " WHERE v.number = ? AND r.frame IS NULL LIMIT 1",
+                f" WHERE v.number = ? AND r.frame IS NULL AND e.{_COUNTS} LIMIT 1",
                 number,
             )
             if not lacking:
@@ -221,7 +234,7 @@ class History:
     # -- all frames -------------------------------------------------------------------------
 
     def frames(self, after: int = 0) -> Iterator[StoredFrame]:
-        """Yield all frames, skipped ones too, by sequence."""
+        """Yield all that is recorded, skipped and superseded too, by sequence."""
         while rows := self._rows(
             "SELECT * FROM frames WHERE sequence > ? ORDER BY sequence LIMIT 1000", after
         ):
@@ -229,10 +242,10 @@ class History:
             after = rows[-1]["sequence"]
 
     def index(self) -> list[tuple[int, str, str | None, str]]:
-        """Return sequence, name, acquired_at and recorded_at (ISO 8601) of all analysed frames."""
+        """Return sequence, name, acquired_at, recorded_at (ISO 8601) of the frames that count."""
         rows = self._rows(
             "SELECT sequence, name, acquired_at, recorded_at FROM frames WHERE NOT skipped"
-            " ORDER BY sequence"
+            " AND superseded_by IS NULL ORDER BY sequence"
         )
         return [tuple(row) for row in rows]
 
@@ -240,7 +253,7 @@ class History:
         """Return the phase fractions of all frames at a revision."""
         rows = self._rows(
             "SELECT frame, n_chips, n_unknown, fractions FROM results WHERE revision = ?"
-            " ORDER BY frame",
+            f" AND {_COUNTS} ORDER BY frame",
             revision,
         )
         class_ids = self.revision(revision).class_ids
@@ -259,16 +272,17 @@ class History:
         number = self.current_revision() if revision is None else revision
         if number is None:
             return
-        support = self.revision(number).support
-        curve = self.curve(number)
+        with self.snapshot():
+            support = self.revision(number).support
+            curve = self.curve(number)
+            names = {sequence: name for sequence, name, *_ in self.index()}
         classes = [support.by_id(class_id).name for class_id in curve.class_ids]
-        names = {sequence: name for sequence, name, *_ in self.index()}
         numbers = np.stack([curve.share, curve.low, curve.high], axis=2).tolist()
         for sequence, frame in zip(curve.sequence.tolist(), numbers, strict=True):
             yield names[sequence], dict(zip(classes, map(tuple, frame), strict=True))
 
     def embeddings(self, without_result_at: int | None = None) -> Iterator[StoredEmbedding]:
-        """Yield stored embeddings, newest first.
+        """Yield stored embeddings of the frames that count, newest first.
 
         Parameters
         ----------
@@ -278,7 +292,8 @@ class History:
         before = 2**62
         while rows := self._rows(
             "SELECT frame, rows, cols, embedding_id, masked, data FROM embeddings e"
-            " JOIN frames f ON f.sequence = e.frame WHERE e.frame < ?1 AND NOT EXISTS"
+            " JOIN frames f ON f.sequence = e.frame WHERE e.frame < ?1"
+            " AND f.superseded_by IS NULL AND NOT EXISTS"
             " (SELECT 1 FROM results r WHERE r.revision = ?2 AND r.frame = e.frame)"
             f" ORDER BY e.frame DESC LIMIT {_CHUNK}",
             before,
@@ -300,7 +315,7 @@ class History:
     ) -> Iterator[StoredFrame]:
         """Yield analysed frames whose embedding was not kept, newest first."""
         rows = self._rows(
-            "SELECT * FROM frames f WHERE NOT skipped AND NOT EXISTS"
+            "SELECT * FROM frames f WHERE NOT skipped AND superseded_by IS NULL AND NOT EXISTS"
             " (SELECT 1 FROM embeddings e WHERE e.frame = f.sequence) AND NOT EXISTS"
             " (SELECT 1 FROM results r WHERE r.revision = ? AND r.frame = f.sequence)"
             " ORDER BY sequence DESC",
@@ -349,6 +364,16 @@ class History:
         )
         return [(datetime.fromisoformat(r[0]), r[1], r[2], json.loads(r[3])) for r in rows]
 
+    @contextmanager
+    def snapshot(self) -> Iterator[None]:
+        """Everything read inside is of one moment; other threads wait, so be quick."""
+        with self._guard, translated(self.folder):
+            self._connection.execute("BEGIN")
+            try:
+                yield
+            finally:
+                self._connection.execute("ROLLBACK")
+
     def _rows(self, sql: str, *values: object) -> list[Any]:
         with self._guard, translated(self.folder):
             return self._connection.execute(sql, values).fetchall()
@@ -362,7 +387,8 @@ def open_history(folder: Path) -> History:
 def newest_unfinished(runs: Path, profile_name: str) -> Path | None:
     """Return the run folder to go on with: the latest of that profile that did not end as done.
 
-    A run that was stopped or failed counts as unfinished; what is no readable run is passed over.
+    A run that was stopped or failed counts as unfinished; an analysis of given files, and what is
+    no readable run, is passed over.
     """
     found: list[tuple[datetime, Path]] = []
     for folder in runs.iterdir() if runs.is_dir() else ():
@@ -371,6 +397,7 @@ def newest_unfinished(runs: Path, profile_name: str) -> Path | None:
                 info = history.info
         except RecordError:
             continue
-        if info.profile_name == profile_name and info.status != "done":
+        watched = info.description.get("command") != "analyze"
+        if watched and info.profile_name == profile_name and info.status != "done":
             found.append((info.started_at, folder))
     return max(found)[1] if found else None

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import difflib
 import json
+import os
 import shutil
 import tomllib
 from dataclasses import dataclass
@@ -29,7 +30,7 @@ from pychip_live.core.support import SupportSet
 from pychip_live.core.window import Limits
 from pychip_live.errors import ProfileError, ReadError
 from pychip_live.readers import open_file
-from pychip_live.store.atomic import replacing
+from pychip_live.store.atomic import replace, replacing
 
 OPTIONS, SUPPORT, FIT, REFERENCE, HISTORY = (
     "profile.toml",
@@ -189,8 +190,16 @@ class ProfileFolder:
             save_file(arrays, temporary, metadata)
 
     def copy_to(self, target: Path) -> ProfileFolder:
-        """Copy everything a run needs of this profile (not its history) into a new folder."""
-        shutil.copytree(self.path, target, ignore=shutil.ignore_patterns(HISTORY, ".*"))
+        """Copy all of this profile but its history; what was there before is replaced.
+
+        The folder appears whole: a copy that was interrupted leaves none.
+        """
+        temporary = target.with_name(f".{target.name}.{os.getpid()}")
+        shutil.rmtree(temporary, ignore_errors=True)
+        shutil.copytree(self.path, temporary, ignore=shutil.ignore_patterns(HISTORY, ".*"))
+        if target.exists():
+            shutil.rmtree(target)
+        replace(temporary, target)
         return ProfileFolder(target)
 
     def _options(self) -> ProfileOptions:

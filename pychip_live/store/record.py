@@ -46,7 +46,7 @@ Signature = tuple[int, int]
 class RunRecord:
     """The only writer of a run. Methods may be called from any thread.
 
-    Made by `create` or `resume`; close it, or use it as a context. Every method may raise
+    Made by `create`, `resume` or `reopen`; close it, or use it as a context. Every method may raise
     RecordBusyError (disk full, share gone, database locked): nothing of the call is written then,
     and the same call can be repeated until it succeeds. Other errors of the database are
     RecordError.
@@ -130,7 +130,18 @@ class RunRecord:
 
     @classmethod
     def resume(cls, folder: Path, *, now: datetime) -> Self:
-        """Go on with a run, whatever its end.
+        """Go on with a run, whatever its end; the same errors as `reopen`."""
+        record = cls.reopen(folder)
+        try:
+            record.restart(now)
+        except BaseException:
+            record.close()
+            raise
+        return record
+
+    @classmethod
+    def reopen(cls, folder: Path) -> Self:
+        """Open a run to label it again; how it ended stays as it is.
 
         Raises
         ------
@@ -142,14 +153,16 @@ class RunRecord:
         require_run(folder)
         owner = own(folder)
         try:
-            record = cls(folder, owner)
-            with record._database.transaction() as connection:
-                connection.execute("UPDATE run SET status = NULL, finished_at = NULL, reason = ''")
-                _add_event(connection, now, "resumed", None, {})
+            return cls(folder, owner)
         except BaseException:
             owner.release()
             raise
-        return record
+
+    def restart(self, now: datetime) -> None:
+        """Take back that the run ended."""
+        with self._database.transaction() as connection:
+            connection.execute("UPDATE run SET status = NULL, finished_at = NULL, reason = ''")
+            _add_event(connection, now, "resumed", None, {})
 
     # -- the run ----------------------------------------------------------------------------
 
@@ -193,13 +206,23 @@ class RunRecord:
             )  # fmt: skip
             return number
 
-    def ignore(self, items: Iterable[tuple[Path, Signature]]) -> None:
-        """Remember files that are not to be analysed: what ``--existing new`` found."""
+    def adopt(self, profile_hash: str) -> None:
+        """Note that the run took over an edited profile."""
+        with self._database.transaction() as connection:
+            connection.execute("UPDATE run SET profile_hash = ?", (profile_hash,))
+        self.profile_hash = profile_hash
+
+    def ignore(self, items: Iterable[tuple[Path, Signature]], *, now: datetime) -> None:
+        """Remember files that are not to be analysed: what ``--existing new`` found.
+
+        That it was told, even of no file, is remembered too: see `watched`.
+        """
         rows = [(encode(str(path)), *signature) for path, signature in items]
         with self._database.transaction() as connection:
             connection.executemany(
                 "INSERT OR IGNORE INTO ignored VALUES (CAST(? AS TEXT), ?, ?)", rows
             )
+            _add_event(connection, now, "watching", None, {"ignored": len(rows)})
 
     def add_event(
         self, kind: str, content: object, *, now: datetime, frame: int | None = None
@@ -251,7 +274,9 @@ class RunRecord:
     ) -> int:
         """Record a frame with all that belongs to it, in one transaction.
 
-        A file (path, plane, signature, digest) that is recorded already stays as it is.
+        A file (path, plane, signature, digest) that is recorded already stays as it is. An earlier
+        version of the path and plane, skipped or not, is superseded: it stays in the record, but
+        counts no more. So are planes that the new version of the file does not have.
 
         Parameters
         ----------
@@ -304,9 +329,19 @@ class RunRecord:
         return sequence
 
     def skip(
-        self, identity: FrameIdentity, reason: str, *, seen_at: datetime, now: datetime
+        self,
+        identity: FrameIdentity,
+        reason: str,
+        *,
+        seen_at: datetime,
+        now: datetime,
+        incomplete: bool = False,
     ) -> int:
-        """Record that a file (or plane) was not analysed, and why; returns the sequence."""
+        """Record that a file (or plane) was not analysed, and why; returns the sequence.
+
+        It supersedes as in `commit`, unless it is ``incomplete``: then it is no version of a frame
+        (yet), and the last complete one still counts.
+        """
         row = {
             **identity_row(identity),
             "seen_at": seen_at.isoformat(),
@@ -315,7 +350,7 @@ class RunRecord:
             "reason": encode(reason),
         }
         with self._database.transaction() as connection:
-            return _insert_frame(connection, row)[0]
+            return _insert_frame(connection, row, incomplete=incomplete)[0]
 
     def add_results(self, items: Sequence[tuple[int, FrameResult]]) -> None:
         """Record results of frames that are there, in one transaction.
@@ -343,11 +378,11 @@ class RunRecord:
         return next(self.frames_without_embedding(), None) is not None
 
     def digests(self) -> dict[tuple[str, int], str]:
-        """Return the digest of the last version of each path and plane."""
+        """Return the digest of the version that counts of each path and plane."""
         with self._database.reading() as connection:
             rows = connection.execute(
                 "SELECT path, plane, digest FROM frames WHERE path IS NOT NULL AND digest != ''"
-                " ORDER BY sequence"
+                " AND superseded_by IS NULL"
             )
             return {(path, plane): digest for path, plane, digest in rows}
 
@@ -356,8 +391,9 @@ class RunRecord:
         with self._database.reading() as connection:
             rows = connection.execute(
                 "SELECT path, size, mtime_ns FROM frames WHERE path IS NOT NULL GROUP BY 1, 2, 3"
-                # a skipped row without digest speaks for the whole file
-                " HAVING count(DISTINCT plane) >= max(n_planes) OR max(skipped AND digest = '')"
+                # a skipped row without digest or planes speaks for the whole file
+                " HAVING count(DISTINCT plane) >= max(n_planes)"
+                " OR max(skipped AND digest = '' AND n_planes = 1)"
             )
             return [(Path(path), (size, mtime)) for path, size, mtime in rows]
 
@@ -366,6 +402,11 @@ class RunRecord:
         with self._database.reading() as connection:
             rows = connection.execute("SELECT path, size, mtime_ns FROM ignored")
             return [(Path(path), (size, mtime)) for path, size, mtime in rows]
+
+    @property
+    def watched(self) -> bool:
+        """Whether an earlier process came as far as `ignore`: all that came later is new."""
+        return bool(self._database.history().events("watching"))
 
     def current_revision(self) -> int | None:
         """Return the revision a curve is drawn at (see `History.current_revision`)."""
@@ -382,17 +423,26 @@ class RunRecord:
         return self._database.history().frames_without_embedding(without_result_at)
 
 
-def _insert_frame(connection: sqlite3.Connection, row: dict[str, object]) -> tuple[int, bool]:
+def _insert_frame(
+    connection: sqlite3.Connection, row: dict[str, object], *, incomplete: bool = False
+) -> tuple[int, bool]:
     """Insert a frame; returns its sequence, and False where it was there already."""
     there = connection.execute(
         "SELECT sequence FROM frames WHERE path = CAST(:path AS TEXT) AND plane = :plane"
-        " AND size = :size AND mtime_ns = :mtime_ns AND digest = :digest AND skipped = :skipped",
+        " AND size = :size AND mtime_ns = :mtime_ns AND digest = :digest AND skipped = :skipped"
+        " AND superseded_by IS NULL",
         row,
     ).fetchone()
     if there:
         return int(there[0]), False
     (last,) = connection.execute("SELECT coalesce(max(sequence), 0) FROM frames").fetchone()
     row = {"sequence": last + 1, **row}
+    older = "plane = :plane AND skipped" if incomplete else "(plane = :plane OR plane >= :n_planes)"
+    connection.execute(
+        "UPDATE frames SET superseded_by = :sequence WHERE path = CAST(:path AS TEXT)"
+        f" AND superseded_by IS NULL AND {older}",
+        row,
+    )
     connection.execute(insert_statement("frames", row), row)
     return last + 1, True
 

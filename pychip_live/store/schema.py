@@ -44,11 +44,13 @@ CREATE TABLE frames (
     exposure_s REAL, voltage_v REAL, magnification REAL, stage TEXT,
     low REAL, high REAL, saturated REAL, n_invalid INTEGER,
     chip INTEGER, rows INTEGER, cols INTEGER, cropped_bottom INTEGER, cropped_right INTEGER,
-    stages TEXT, skipped INTEGER NOT NULL, reason TEXT NOT NULL
+    stages TEXT, skipped INTEGER NOT NULL, reason TEXT NOT NULL,
+    superseded_by INTEGER REFERENCES frames DEFERRABLE INITIALLY DEFERRED
 );
--- the digest tells versions apart that a coarse clock does not; streams have no path
-CREATE UNIQUE INDEX frame_once ON frames (path, plane, size, mtime_ns, digest, skipped)
-    WHERE path IS NOT NULL;
+-- one version of a path and plane counts; streams have no path
+CREATE UNIQUE INDEX frame_once ON frames (path, plane, skipped)
+    WHERE path IS NOT NULL AND superseded_by IS NULL;
+CREATE INDEX superseded ON frames (sequence) WHERE superseded_by IS NOT NULL;
 CREATE TABLE results (
     revision INTEGER NOT NULL REFERENCES revisions, frame INTEGER NOT NULL REFERENCES frames,
     n_chips INTEGER NOT NULL, n_unknown INTEGER NOT NULL, fractions BLOB NOT NULL,

@@ -113,11 +113,17 @@ def test_a_damaged_fit_says_what_to_do(profile: ProfileFolder) -> None:
 
 
 BAD_OPTIONS = {
-    "unknown key": ("[grid]\nchip = 16\nchipp = 3", r"unknown key 'chipp' in \[grid\]; did you mean"),
+    "unknown key": (
+        "[grid]\nchip = 16\nchipp = 3",
+        r"unknown key 'chipp' in \[grid\]; did you mean",
+    ),
     "unknown section": ("[grid]\nchip = 16\n[windw]\nmode='frame'", r"unknown key 'windw'.*window"),
     "missing key": ("[grid]", r"key 'chip' is missing in \[grid\]"),
     "value out of range": ("[grid]\nchip = 0", r"chip in \[grid\] = 0"),
-    "unknown window": ("[grid]\nchip = 16\n[window]\nmode = 'auto'", r"mode in \[window\] = 'auto'"),
+    "unknown window": (
+        "[grid]\nchip = 16\n[window]\nmode = 'auto'",
+        r"mode in \[window\] = 'auto'",
+    ),
     "not TOML": ("[grid", r"not valid TOML"),
     "two classes of one name": (
         "[grid]\nchip=16\n[[classes]]\nname='a'\ncolor='#000000'\n"
@@ -148,7 +154,10 @@ BAD_SUPPORT = {
         '{"revision":1,"examples":[{"class_id":0,"reference":"gone.tif","x":0,"y":0,"size":16}]}',
         r"refers to gone\.tif, but reference/ holds first_frame\.tif",
     ),
-    "unknown key": ('{"revision":1,"example":[]}', r"unknown key 'example'; did you mean 'examples'"),
+    "unknown key": (
+        '{"revision":1,"example":[]}',
+        r"unknown key 'example'; did you mean 'examples'",
+    ),
 }
 
 
