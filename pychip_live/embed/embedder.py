@@ -236,7 +236,8 @@ class Embedder:
 def equalise(values: NDArray[np.float32], *, eight_bit: bool) -> NDArray[np.float32]:
     """Equalise contrast locally (CLAHE, clip limit 2, 8 × 8 tiles), in 8 or 16 bit."""
     top = 255 if eight_bit else 65535
-    counts = np.round(values * np.float32(top)).astype(np.uint8 if eight_bit else np.uint16)
+    rounded = np.round(values * np.float32(top))
+    counts = rounded.astype(np.uint8) if eight_bit else rounded.astype(np.uint16)
     equalised = cv2.createCLAHE(clipLimit=2.0, tileGridSize=(8, 8)).apply(counts)
     scaled: NDArray[np.float32] = equalised.astype(np.float32) / np.float32(top)
     return scaled

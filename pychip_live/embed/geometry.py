@@ -9,10 +9,10 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-TILE_PX = 1024
+TILE_PX = 1536
 """Largest edge of what goes through the network at once, network pixels (halo not counted)."""
 
-HALO_PX = 96
+HALO_PX = 160
 """Surroundings that tiles share with their neighbours, network pixels."""
 
 MARGIN_PX = 16
@@ -132,4 +132,5 @@ def pooling(
     begin = (first_px + np.arange(n_chips) * chip_px)[:, None]
     overlap = np.minimum(left + stride, begin + chip_px) - np.maximum(left, begin)
     weights = np.clip(overlap, 0, None)
-    return (weights / weights.sum(axis=1, keepdims=True)).astype(np.float32)
+    exact: NDArray[np.float32] = (weights / weights.sum(axis=1, keepdims=True)).astype(np.float32)
+    return exact

@@ -7,7 +7,7 @@ from typing import Any, cast
 
 import timm
 import torch
-from timm.layers import Conv2dSame
+from timm.layers.conv2d_same import Conv2dSame
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -69,7 +69,8 @@ class _Padded(nn.Module):
         self.pad = (before, after, before, after)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.conv(functional.pad(x, self.pad))
+        padded: Tensor = self.conv(functional.pad(x, self.pad))
+        return padded
 
 
 def build(options: EmbeddingOptions, weights: Weights) -> tuple[nn.Module, list[Stage]]:
@@ -102,7 +103,7 @@ def load(backbone: str, weights: Weights) -> nn.Module:
     known = KNOWN.get(backbone)
     name = known.timm_name if known else backbone
     try:
-        model = cast(nn.Module, timm.create_model(name, pretrained=False))
+        model = timm.create_model(name, pretrained=False)
     except RuntimeError as error:
         raise EmbeddingError(
             f"timm has no network {name!r} ({error}); choose a name timm.list_models() shows"

@@ -27,7 +27,8 @@ class TorchRuntime:
         name = device if device != "auto" else "cuda" if torch.cuda.is_available() else "cpu"
         try:
             self._device = torch.device(name)
-            self._module = module.to(self._device, memory_format=torch.channels_last)
+            self._module = module.to(self._device)
+            self._module = self._module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         except (RuntimeError, AssertionError) as error:
             raise UsageError(
                 f"device {device!r} cannot be used ({error}); choose cpu, cuda or auto"

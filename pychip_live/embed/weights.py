@@ -136,7 +136,7 @@ def read(weights: Weights) -> Mapping[str, torch.Tensor]:
 
     try:
         if weights.path.suffix == ".safetensors":
-            state = load_file(weights.path)
+            state: object = load_file(weights.path)
         else:
             state = torch.load(weights.path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch and safetensors raise many types
