@@ -15,8 +15,8 @@ from pychip_live.core.support import UNKNOWN
 Z95 = 1.959964
 """Half-width of a 95 % interval in standard deviations of a normal distribution."""
 
-_BLOCK = 1024
-"""Chips compared at once with all resamples: bounds the memory for fine grids."""
+_BLOCK = 512
+"""Chips compared at once with all resamples: their distances stay in the processor's cache."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
