@@ -271,7 +271,7 @@ class Run:
                 self._reading.set()
                 arrival = self.source.take(0.0)
                 for refused in self.source.refused():
-                    self._put(_Skipped(_identity(refused), refused.awaited, time.time()))
+                    self._refuse(_identity(refused), refused.awaited, time.time())
                 if arrival is not None:
                     self._read(arrival)
                     continue
@@ -290,11 +290,14 @@ class Run:
         except IncompleteError as error:
             self.source.retry(arrival, error.reason)
         except ReadError as error:
-            # what was known of the file holds no longer: if it comes back, it counts again
-            self._digests.pop(str(arrival.path), None)
-            self._put(_Skipped(identity, error.reason, arrival.seen_at))
+            self._refuse(identity, error.reason, arrival.seen_at)
         except OSError as error:
             self.source.retry(arrival, f"cannot be read just now ({error.strerror or error})")
+
+    def _refuse(self, identity: FrameIdentity, reason: str, seen_at: float) -> None:
+        # its planes are superseded: if they come back as they were, they count again
+        self._digests.pop(identity.path or "", None)
+        self._put(_Skipped(identity, reason, seen_at))
 
     def _frames(self, arrival: Arrival, identity: FrameIdentity) -> Iterator[Prepared | _Skipped]:
         start = time.perf_counter()
