@@ -17,6 +17,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -62,7 +63,7 @@ class Labelled:
     @property
     def majority(self) -> NDArray[np.intp]:
         """``(n_chips,)`` class with the largest share."""
-        return self.shares.argmax(axis=1)
+        return np.asarray(self.shares.argmax(axis=1))
 
     @property
     def pure(self) -> NDArray[np.bool_]:
@@ -110,7 +111,7 @@ def embedded(
     return by_reference
 
 
-def balanced(predicted: NDArray[np.integer], truth: NDArray[np.integer]) -> float:
+def balanced(predicted: NDArray[Any], truth: NDArray[Any]) -> float:
     return float(np.mean([np.mean(predicted[truth == c] == c) for c in np.unique(truth)]))
 
 

@@ -73,7 +73,7 @@ class EmbeddingOptions(_Section):
     backbone: Annotated[str, StringConstraints(min_length=1, max_length=200)] = "efficientnet_lite0"
     method: Literal["dense", "chip"] = "dense"
     chip_px: int = Field(default=16, ge=4, le=512)
-    stages: tuple[Annotated[int, Field(ge=1, le=5)], ...] = (1, 2, 3, 4)
+    stages: tuple[Annotated[int, Field(ge=1, le=5)], ...] = (1, 2, 3, 4, 5)
     components: int = Field(default=64, ge=1, le=2048)
 
     @model_validator(mode="after")

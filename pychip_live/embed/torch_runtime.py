@@ -28,7 +28,7 @@ class TorchRuntime:
         try:
             self._device = torch.device(name)
             self._module = module.to(self._device)
-            self._module = self._module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+            self._module = self._module.to(memory_format=torch.channels_last)
         except (RuntimeError, AssertionError) as error:
             raise UsageError(
                 f"device {device!r} cannot be used ({error}); choose cpu, cuda or auto"
