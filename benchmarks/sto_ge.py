@@ -60,7 +60,8 @@ def papers_way(image: NDArray[np.uint8], grid: Grid) -> float:
     start = time.perf_counter()
     chips = np.stack([image[y : y + CHIP, x : x + CHIP] for x, y in grid.corners()])
     with torch.inference_mode():
-        for batch in torch.from_numpy(chips).split(64):
+        for start_chip in range(0, len(chips), 64):
+            batch = torch.from_numpy(chips[start_chip : start_chip + 64])
             large = torch.nn.functional.interpolate(
                 batch[:, None].float() / 255, (224, 224), mode="bilinear"
             )

@@ -19,6 +19,10 @@ MARGIN_PX = 16
 """Mirrored surroundings of a frame that goes through in one piece, network pixels."""
 
 
+DEEPEST = 32
+"""Stride of the deepest stage, network pixels."""
+
+
 @dataclass(frozen=True, slots=True)
 class Span:
     """A run of chips along one axis of a tile.
@@ -28,9 +32,9 @@ class Span:
     start, stop
         First chip, and the one after the last.
     halo
-        Chips of surroundings on each side, 0 for a frame in one piece.
+        Chips of surroundings on each side, as far as the frame goes.
     margin
-        Surroundings on each side, network pixels.
+        Network pixels before the first chip: surroundings, and what is mirrored.
     """
 
     start: int
@@ -42,8 +46,8 @@ class Span:
 def spans(n_chips: int, chip_px: int) -> list[Span]:
     """Cut one axis of a grid into tiles of at most ``TILE_PX``, all of the same length.
 
-    The last one starts earlier where the chips do not divide: one shape for all tiles is one
-    compiled network, and equal positions within tiles are treated equally.
+    The last one starts earlier where the chips do not divide: tiles of one shape need only one
+    compiled network.
     """
     n_tiles = -(-n_chips // max(1, TILE_PX // chip_px))
     if n_tiles == 1:
@@ -51,7 +55,13 @@ def spans(n_chips: int, chip_px: int) -> list[Span]:
     halo = -(-HALO_PX // chip_px)
     length = -(-n_chips // n_tiles)
     starts = [min(k * length, n_chips - length) for k in range(n_tiles)]
-    return [Span(a, a + length, halo, halo * chip_px) for a in starts]
+    made = []
+    for start in starts:
+        context = min(halo, start)
+        # features are sampled every stride: a tile must start in step with the untiled frame
+        step = (MARGIN_PX + (start - context) * chip_px) % DEEPEST
+        made.append(Span(start, start + length, halo, context * chip_px + step))
+    return made
 
 
 def tile(
@@ -76,8 +86,8 @@ def tile(
         cut.append(slice(first * chip, last * chip))
         sizes.append((last - first) * chip_px)
         before = span.margin - (span.start - first) * chip_px
-        after = span.margin - (last - span.stop) * chip_px
-        pads += [before, after + -(before + sizes[-1] + after) % multiple]
+        after = MARGIN_PX + -(before + sizes[-1] + MARGIN_PX) % multiple
+        pads += [before, after]
     return mirror(resize(values[cut[0], cut[1]], *sizes), *pads)
 
 

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-COMPILED = 8
+COMPILED = 12
 """Compiled networks kept, one for each shape of input."""
 
 Build = Callable[[], "tuple[nn.Module, list[Stage]]"]

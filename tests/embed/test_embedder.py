@@ -116,16 +116,15 @@ def test_tiles_agree_with_the_whole(monkeypatch: pytest.MonkeyPatch) -> None:
     made = embedder("torch")
     windowed = made.window(texture(640, 640), Limits(0, 255))
     grid = Grid(16, 640, 640)
-    # so that chips at the frame's edge have the same mirrored surroundings
-    monkeypatch.setattr(geometry, "MARGIN_PX", geometry.HALO_PX)
     whole = made.features(windowed, grid)
     monkeypatch.setattr(geometry, "TILE_PX", 320)
     tiled = made.features(windowed, grid)
     fit = made.fit([texture(640, 640)], 16)
     a, b = (project(f, fit).vectors.astype(np.float32) for f in (whole, tiled))
     # the deepest stage sees further than the halo: chips at the seams agree less, but agree
-    assert cosine(a, b) > 0.95
-    assert np.median(np.abs(a - b).max(axis=1)) < 0.01 * a.std()
+    similar = (a * b).sum(axis=1) / np.linalg.norm(a, axis=1) / np.linalg.norm(b, axis=1)
+    assert similar.min() > 0.9
+    assert np.median(similar) > 0.999
 
 
 def test_features_follow_the_pixels_they_stand_for() -> None:
