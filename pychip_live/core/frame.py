@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -88,3 +89,10 @@ class Frame:
         """``(height, width)`` in pixels."""
         height, width = self.pixels.shape
         return height, width
+
+
+def digest(pixels: NDArray[np.generic]) -> str:
+    """Return the SHA-256 over dtype, shape and pixels, hex: the same picture has the same one."""
+    content = hashlib.sha256(f"{pixels.dtype.str}{pixels.shape}".encode())
+    content.update(np.ascontiguousarray(pixels).view(np.uint8).data)
+    return content.hexdigest()

@@ -11,10 +11,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
+from pychip_live.core.frame import digest
 from pychip_live.core.prototypes import Prototypes
 from pychip_live.core.result import FrameResult
 from pychip_live.engine.recipe import Recipe
-from pychip_live.engine.step import digest, embed, label, prepare
+from pychip_live.engine.step import embed, label, prepare
 from pychip_live.errors import EmbeddingMismatchError, ReadError
 from pychip_live.readers import open_file
 from pychip_live.store.record import RunRecord, StoredEmbedding, StoredFrame

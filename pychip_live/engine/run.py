@@ -15,11 +15,11 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Protocol, TypeVar
 
-from pychip_live.core.frame import Frame
+from pychip_live.core.frame import Frame, digest
 from pychip_live.core.prototypes import Prototypes
 from pychip_live.core.result import FrameIdentity, FrameResult, FrameTimes
 from pychip_live.engine.recipe import Recipe
-from pychip_live.engine.step import Prepared, digest, embed, label, prepare
+from pychip_live.engine.step import Prepared, embed, label, prepare
 from pychip_live.errors import (
     GridError,
     IncompleteError,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import time
 from dataclasses import dataclass
 
@@ -52,13 +51,6 @@ class Prepared:
         if self.windowed.invalid is None:
             return None
         return self.grid.share_per_chip(self.windowed.invalid) > MASKED_SHARE
-
-
-def digest(pixels: NDArray[np.generic]) -> str:
-    """SHA-256 over dtype, shape and pixels, hex."""
-    content = hashlib.sha256(f"{pixels.dtype.str}{pixels.shape}".encode())
-    content.update(np.ascontiguousarray(pixels).view(np.uint8).data)
-    return content.hexdigest()
 
 
 def prepare(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
 from functools import cache
 from pathlib import Path
@@ -14,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageColor, ImageDraw, ImageFont
 
-from pychip_live.core.frame import Calibration
+from pychip_live.core.frame import Calibration, digest
 from pychip_live.core.result import FrameFacts, FrameResult
 from pychip_live.core.support import UNKNOWN
 from pychip_live.core.window import apply_window
@@ -22,7 +21,7 @@ from pychip_live.errors import ReadError
 from pychip_live.readers import open_file
 from pychip_live.store.atomic import replacing
 from pychip_live.store.codec import StoredFrame
-from pychip_live.store.exports_selection import Selection, file_stem, one_line
+from pychip_live.store.exports.selection import Selection, file_stem, one_line
 from pychip_live.store.thumbnail import decode_thumbnail
 
 LONGEST, SHORTEST = 2048, 640
@@ -128,17 +127,10 @@ def _from_file(frame: StoredFrame, facts: FrameFacts) -> NDArray[np.uint8] | Non
             pixels = file.read(identity.plane).pixels
     except (OSError, ReadError, IndexError):
         return None
-    if pixel_digest(pixels) != identity.digest:
+    if digest(pixels) != identity.digest:
         return None
     values = apply_window(pixels, facts.limits).values
     return (values * 255 + 0.5).astype(np.uint8)
-
-
-def pixel_digest(pixels: NDArray[np.generic]) -> str:
-    """SHA-256 over dtype, shape and pixels, hex, as in ``FrameIdentity.digest``."""
-    content = hashlib.sha256(f"{pixels.dtype.str}{pixels.shape}".encode())
-    content.update(np.ascontiguousarray(pixels).view(np.uint8).data)
-    return content.hexdigest()
 
 
 def _color(

@@ -318,7 +318,7 @@ def test_labels_h5_and_png_hold_the_labels(tmp_path: Path) -> None:
         ("deep/er/x.PNG", "chart", None, "deep/er/x.PNG"),
         ("x.parquet", "fractions", None, "x.parquet"),
         ("x.dat", "fractions", "h5", "x.dat"),
-        ("plain", "fractions", None, "plain"),
+        ("plain", "fractions", None, "plain/fractions.csv"),
     ],
 )
 def test_where_it_goes(
@@ -388,8 +388,8 @@ def test_a_running_run_is_exported_too(tmp_path: Path) -> None:
 
 
 def axis_label(tmp_path: Path, acquired: list[Any]) -> str:
-    from pychip_live.store.exports_chart import draw_chart
-    from pychip_live.store.exports_selection import Selection
+    from pychip_live.store.exports.chart import draw_chart
+    from pychip_live.store.exports.selection import Selection
     from pychip_live.store.history import open_history
 
     with new_record(tmp_path) as record:
@@ -426,7 +426,7 @@ def test_the_chart_runs_over_time_where_frames_have_one(tmp_path: Path) -> None:
 
 
 def test_long_runs_are_drawn_as_means(tmp_path: Path) -> None:
-    from pychip_live.store.exports_chart import _bins, _mean
+    from pychip_live.store.exports.chart import _bins, _mean
 
     values = np.arange(4001.0)
     values[::2] = np.nan

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from pychip_live.core.grid import Grid
 from pychip_live.core.support import UNKNOWN
 from pychip_live.store.atomic import replacing
-from pychip_live.store.exports_selection import Selection, printable
+from pychip_live.store.exports.selection import Selection, printable
 
 _CHIPS_A_GROUP = 1 << 18
 
@@ -199,9 +199,12 @@ def _csv(batch: pa.RecordBatch) -> bytes:
 
 
 def _text(text: str, *, guard: bool) -> str:
-    """Printable text; guarded against spreadsheets that run cells as formulas (CWE-1236)."""
+    """Printable text; guarded against spreadsheets that run cells as formulas (CWE-1236).
+
+    A leading minus is left alone: names such as ``-20C_001.tif`` must stay joinable.
+    """
     plain = printable(text)
-    return f"'{plain}" if guard and plain.startswith(("=", "+", "-", "@", "\t", "\r")) else plain
+    return f"'{plain}" if guard and plain.startswith(("=", "+", "@", "\t", "\r")) else plain
 
 
 def _unlike(wanted: Sequence[str], taken: Sequence[str], selection: Selection) -> list[str]:

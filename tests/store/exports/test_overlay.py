@@ -8,15 +8,15 @@ import pytest
 import tifffile
 from PIL import Image
 
-from pychip_live.core.frame import Calibration
+from pychip_live.core.frame import Calibration, digest
 from pychip_live.core.result import FrameIdentity
 from pychip_live.core.support import UNKNOWN
 from pychip_live.core.window import Limits
-from pychip_live.engine.step import digest
+from pychip_live.errors import UsageError
 from pychip_live.store.exports import export
-from pychip_live.store.exports_overlay import pixel_digest, scale_bar
+from pychip_live.store.exports.overlay import scale_bar
 from pychip_live.store.thumbnail import decode_thumbnail, thumbnail
-from tests.store.making import CHIP, enter, facts, new_record, result, support, times
+from tests.store.making import CHIP, commit, enter, facts, new_record, result, support, times
 
 ROWS, COLS = 40, 60  # chips; 403 x 604 px, so the picture is larger than the frame
 
@@ -157,12 +157,6 @@ def test_scale_bars_are_round(
     assert 0.09 * width <= length <= 0.2501 * width
 
 
-@pytest.mark.parametrize("dtype", [np.uint8, np.int16, np.float32, np.bool_])
-def test_pixels_are_recognised_by_the_digest_of_the_engine(dtype: type[np.generic]) -> None:
-    pixels = np.random.default_rng(0).integers(0, 2, (9, 7)).astype(dtype)
-    assert pixel_digest(pixels) == digest(pixels)
-
-
 @pytest.mark.parametrize(
     ("shape", "expected"),
     [
@@ -178,3 +172,20 @@ def test_thumbnails(shape: tuple[int, int], expected: tuple[int, int]) -> None:
     back = decode_thumbnail(thumbnail(values))
     assert back.shape == expected
     assert abs(back.mean() / 255 - values.mean()) < 0.02
+
+
+def test_the_picture_of_a_lone_frame_may_be_a_file(tmp_path: Path) -> None:
+    run, _, _ = a_run(tmp_path)
+    exported = export(run, tmp_path / "figure.png", "overlay")
+    assert exported.paths == (tmp_path / "figure.png",)
+    with Image.open(tmp_path / "figure.png") as picture:
+        assert picture.format == "PNG"
+
+
+def test_the_pictures_of_several_frames_need_a_folder(tmp_path: Path) -> None:
+    with new_record(tmp_path / "runs") as record:
+        revision = enter(record, support())
+        for k in range(2):
+            commit(record, k, revision)
+    with pytest.raises(UsageError, match="2 pictures; name a folder"):
+        export(record.folder, tmp_path / "figure.png", "overlay")

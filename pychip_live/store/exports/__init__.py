@@ -7,21 +7,23 @@ get empty cells or are left out, and a note says how many.
 from __future__ import annotations
 
 import os
+import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 from pychip_live.errors import RecordError, UsageError
-from pychip_live.store.exports_chart import write_chart
-from pychip_live.store.exports_labels import (
+from pychip_live.store.atomic import replace
+from pychip_live.store.exports.chart import write_chart
+from pychip_live.store.exports.labels import (
     write_labels_h5,
     write_labels_png,
     write_labels_tif,
 )
-from pychip_live.store.exports_overlay import write_overlay
-from pychip_live.store.exports_selection import Selection
-from pychip_live.store.exports_tables import (
+from pychip_live.store.exports.overlay import write_overlay
+from pychip_live.store.exports.selection import Selection
+from pychip_live.store.exports.tables import (
     write_chips,
     write_fractions,
     write_fractions_h5,
@@ -71,8 +73,8 @@ def export(
     run_folder
         The run, going on or over; it is only read.
     out
-        File, or folder (one that exists, or ends in a separator) for a file named after ``what``.
-        For pictures, the folder they go into.
+        File, or folder (one that exists, or has no suffix) for a file named after ``what``.
+        Pictures go into a folder, one a frame; that of a lone frame may be a file.
     what
         fractions, chips, labels, overlay or chart.
     format
@@ -91,13 +93,30 @@ def export(
     with open_history(run_folder) as history:
         selection = Selection(history)
         try:
-            paths = _WRITERS[what][chosen](selection, target, chosen)
+            if (what, chosen) in _FOLDERS and not _is_folder(out):
+                paths = [_lone(_WRITERS[what][chosen], selection, target, chosen)]
+            else:
+                paths = _WRITERS[what][chosen](selection, target, chosen)
         except OSError as error:
             raise RecordError(
                 f"{target} cannot be written: {error.strerror or error}; make room, close programs "
                 "that have it open, or name another place"
             ) from error
     return Exported(tuple(paths), tuple(selection.notes))
+
+
+def _lone(write: Writer, selection: Selection, target: Path, format: str) -> Path:
+    """Write the picture of the only frame into a file."""
+    n_frames = len(selection.curve.sequence) if selection.curve else 0
+    if n_frames != 1:
+        raise UsageError(
+            f"{target} is one file, but there are {n_frames} pictures; name a folder (no suffix)"
+        )
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=target.parent) as made:
+        (picture,) = write(selection, Path(made), format)
+        replace(picture, target)
+    return target
 
 
 def _format(what: str, format: str | None, out: str | os.PathLike[str]) -> str:
@@ -115,7 +134,9 @@ def _format(what: str, format: str | None, out: str | os.PathLike[str]) -> str:
 
 def _is_folder(out: str | os.PathLike[str]) -> bool:
     separators = tuple(s for s in ("/", os.sep, os.altsep) if s)
-    return os.fspath(out).endswith(separators) or Path(out).is_dir()
+    path = Path(out)
+    named = bool(path.suffix) or path.is_file()
+    return os.fspath(out).endswith(separators) or path.is_dir() or not named
 
 
 def _target(out: str | os.PathLike[str], what: str, format: str) -> Path:

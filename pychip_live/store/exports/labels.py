@@ -18,8 +18,8 @@ from pychip_live.core.support import UNKNOWN
 from pychip_live.errors import UsageError
 from pychip_live.store.atomic import replacing
 from pychip_live.store.codec import StoredFrame
-from pychip_live.store.exports_selection import Selection, file_stem, printable
-from pychip_live.store.exports_tables import write_classes
+from pychip_live.store.exports.selection import Selection, file_stem, printable
+from pychip_live.store.exports.tables import write_classes
 
 _UNKNOWN_COLOR = (128, 128, 128)
 

@@ -20,7 +20,7 @@ from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
 from pychip_live.store.atomic import replacing
-from pychip_live.store.exports_selection import Selection, one_line, printable
+from pychip_live.store.exports.selection import Selection, one_line, printable
 from pychip_live.store.history import Curve
 
 MOST_POINTS = 2000
