@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from math import inf
 from typing import Protocol, TypeVar
 
 from pychip_live.core.frame import Frame, digest
@@ -36,6 +37,8 @@ T = TypeVar("T")
 
 RETRY_S = 1.0
 """Pause between two tries at a record that cannot be written just now."""
+STATE_PERIOD_S = 0.2
+"""Pause between two looks at the state of the source."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,6 +123,7 @@ class Run:
         for (path, plane), content in record.digests().items():
             self._digests.setdefault(path, {})[plane] = content
         self._state = ""
+        self._told = -inf
 
     def go(
         self,
@@ -150,10 +154,10 @@ class Run:
             reader.start()
             try:
                 while not stop.is_set():
+                    self._tell_state()
                     try:
                         item = self._queue.get(timeout=0.05)
                     except queue.Empty:
-                        self._tell_state()
                         if until_idle is not None and not expecting() and self._idle(until_idle):
                             break
                     else:
@@ -250,6 +254,10 @@ class Run:
             log.exception("a listener failed at frame %d; the run goes on", done.sequence)
 
     def _tell_state(self) -> None:
+        now = time.monotonic()
+        if now < self._told + STATE_PERIOD_S:
+            return
+        self._told = now
         status = self.source.status()
         missing = ", ".join(str(p) for p in status.missing_folders)
         self._set_state(f"waiting for folder {missing}" if missing else "running")

@@ -30,7 +30,7 @@ from pychip_live.store.record import RunRecord
 from tests.store.making import same_result
 
 SIZE, CHIP = 128, 16
-PATIENCE_S = 60.0
+PATIENCE_S = 20.0
 
 
 class Witness:
@@ -187,7 +187,7 @@ def add_example(profile: Path, class_name: str, x: int, y: int, reference: str =
 def write_tiff(path: Path, pixels: np.ndarray) -> Path:  # type: ignore[type-arg]
     """One plain file, not told from noise by its first zeros."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    tifffile.imwrite(path, pixels)
+    tifffile.imwrite(path, pixels, photometric="minisblack")
     return path
 
 
