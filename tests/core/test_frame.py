@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from pychip_live.core.frame import Calibration, Frame, Metadata
+from pychip_live.core.frame import Calibration, Frame, Metadata, digest
 
 
 @pytest.mark.parametrize(
@@ -51,3 +51,13 @@ def test_frame_does_not_change() -> None:
     frame = Frame(np.zeros((2, 2)))
     with pytest.raises(AttributeError):
         frame.calibration = Calibration(1, "nm")  # type: ignore[misc]
+
+
+def test_digest_is_that_of_type_shape_and_pixels() -> None:
+    pixels = np.arange(6, dtype=np.uint16).reshape(2, 3)
+    changed = pixels.copy()
+    changed[1, 2] = 0
+    others = [changed, pixels.reshape(3, 2), pixels.view(np.int16), pixels.astype(np.uint32)]
+    assert len({digest(p) for p in (pixels, *others)}) == 5
+    assert digest(np.asfortranarray(pixels)) == digest(pixels)
+    assert digest(pixels > 2) != digest(pixels > 3)
