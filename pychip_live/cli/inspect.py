@@ -37,7 +37,7 @@ def inspect(
     for path in _files(paths):
         found = inspect_file(path)
         if json:
-            typer.echo(found.model_dump_json())
+            typer.echo(found.line())
             continue
         planes = f"{found.planes} × " if found.planes and found.planes > 1 else ""
         shape = f"{planes}{found.shape[1]} × {found.shape[0]} {found.dtype}" if found.shape else ""

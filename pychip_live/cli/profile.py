@@ -24,7 +24,7 @@ from pychip_live.core.profile import (
 from pychip_live.core.support import Example
 from pychip_live.engine.chips import import_chips
 from pychip_live.engine.recipe import Recipe, ensure_fit, load_embedder
-from pychip_live.errors import ProfileError, UsageError
+from pychip_live.errors import ProfileError, ReadError, UsageError
 from pychip_live.readers import open_file
 from pychip_live.settings import load_settings
 from pychip_live.store.profiles import ProfileFolder
@@ -193,6 +193,8 @@ def _read(path: Path) -> Frame:
     try:
         with open_file(path) as file:
             return file.read(0)
+    except ReadError as error:
+        raise UsageError(str(error)) from error
     except OSError as error:
         raise UsageError(f"{path}: cannot be read ({error.strerror or error})") from error
 

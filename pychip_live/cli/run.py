@@ -79,6 +79,9 @@ def run(
         raise UsageError("nothing to watch: name the acquisition folder with --watch FOLDER")
     if dashboard:
         raise UsageError("this version has no dashboard yet; run with --no-dashboard")
+    for folder in watch:
+        if folder.is_file():
+            raise UsageError(f"{folder} is a file; name the folder it lies in")
     settings = load_settings(runs=runs)
     with interruptible() as stop:
         opened = open_run(profile, watch, settings, resume=resume)
@@ -153,12 +156,13 @@ def relabel(
                 skipped=len(done.lost),
                 seconds=round(done.seconds, 3),
             )
-            typer.echo(summary.model_dump_json())
+            typer.echo(summary.line())
 
 
 def export(
     run: Annotated[Path, typer.Argument(help="Run folder.")],
-    out: Annotated[Path, typer.Argument(help="File, or folder to put it in.")],
+    # text, not a path: an ending separator says that it is a folder
+    out: Annotated[str, typer.Argument(help="File, or folder to put it in.")],
     what: Annotated[
         str, typer.Option(help="fractions, chips, labels, overlay or chart.")
     ] = "fractions",
@@ -210,7 +214,7 @@ def go(
         markup=False,
     )
     if json:
-        typer.echo(summary.model_dump_json())
+        typer.echo(summary.line())
 
 
 def _relabel_if_needed(opened: Opened, stop: threading.Event) -> None:

@@ -100,6 +100,12 @@ class Recipe:
         embedder = embedder or load_embedder(profile, settings)
         return cls(folder, profile, embedder, ensure_fit(folder, profile, embedder))
 
+    def moved(self, folder: ProfileFolder) -> Recipe:
+        """Return the same with a copy of its folder; examples are not embedded again."""
+        copy = Recipe(folder, self.profile, self.embedder, self.fit)
+        copy._examples = dict(self._examples)
+        return copy
+
     @property
     def chip(self) -> int:
         """Edge of a chip, frame px."""

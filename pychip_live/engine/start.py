@@ -93,6 +93,9 @@ def open_run(
     """
     now = datetime.now(UTC)
     original = Recipe.open(profile, settings) if profile else None
+    if original is not None:
+        # a wrong example must show before there is a run
+        original.prototypes(original.profile.support, original.profile.support.revision)
     name = original.profile.options.name if original else UNTITLED
     folder = newest_unfinished(settings.runs, name) if resume else None
     if folder is not None:
@@ -239,7 +242,7 @@ def _changes(before: str, now: str) -> str:
 def _copy(original: Recipe, record: RunRecord) -> Recipe:
     folder = original.folder.copy_to(record.folder / PROFILE)
     folder.save_fit(original.fit)
-    return Recipe(folder, original.profile, original.embedder, original.fit)
+    return original.moved(folder)
 
 
 def _untitled(chip: int) -> ProfileOptions:
