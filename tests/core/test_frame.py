@@ -57,7 +57,13 @@ def test_digest_is_that_of_type_shape_and_pixels() -> None:
     pixels = np.arange(6, dtype=np.uint16).reshape(2, 3)
     changed = pixels.copy()
     changed[1, 2] = 0
-    others = [changed, pixels.reshape(3, 2), pixels.view(np.int16), pixels.astype(np.uint32)]
-    assert len({digest(p) for p in (pixels, *others)}) == 5
+    digests = {
+        digest(pixels),
+        digest(changed),
+        digest(pixels.reshape(3, 2)),
+        digest(pixels.view(np.int16)),
+        digest(pixels.astype(np.uint32)),
+    }
+    assert len(digests) == 5
     assert digest(np.asfortranarray(pixels)) == digest(pixels)
     assert digest(pixels > 2) != digest(pixels > 3)
