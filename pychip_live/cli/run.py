@@ -194,10 +194,11 @@ def go(
     work = Run(source, record, opened.recipe, opened.prototypes, listener, opened.first_frame)
     try:
         work.go(stop, until_idle, expecting)
-    except PychipError as error:
+    except Exception as error:
+        reason = str(error) if isinstance(error, PychipError) else repr(error)
         # the record may be the very thing that failed
         with suppress(RecordError):
-            record.finish("failed", str(error), now=datetime.now(UTC))
+            record.finish("failed", reason, now=datetime.now(UTC))
         raise
     status: Literal["stopped", "done"] = "stopped" if stop.is_set() else "done"
     work.persist(lambda: record.finish(status, now=datetime.now(UTC)), stop)

@@ -24,6 +24,7 @@ from pychip_live.engine.step import Prepared, embed, label, prepare
 from pychip_live.errors import (
     GridError,
     IncompleteError,
+    PychipError,
     ReadError,
     RecordBusyError,
 )
@@ -184,7 +185,13 @@ class Run:
             return
         if self.recipe is None:
             raise RuntimeError("a prepared frame came before the recipe")
-        embedding = embed(item, self.recipe)
+        try:
+            embedding = embed(item, self.recipe)
+        except MemoryError:
+            height, width = item.facts.shape
+            reason = f"{width} × {height} px need more memory than there is"
+            self._skip(_Skipped(item.identity, reason, item.seen_at), stop)
+            return
         start = time.perf_counter()
         facts, masked = item.facts, item.masked
         result = (
@@ -301,6 +308,12 @@ class Run:
             self._refuse(identity, error.reason, arrival.seen_at)
         except OSError as error:
             self.source.retry(arrival, f"cannot be read just now ({error.strerror or error})")
+        except PychipError:
+            raise
+        except Exception as error:
+            # one frame must not end a session, nor stop each --resume again
+            log.exception("%s: the program failed on it", arrival.name)
+            self._refuse(identity, f"the program failed on it ({error!r})", arrival.seen_at)
 
     def _refuse(self, identity: FrameIdentity, reason: str, seen_at: float) -> None:
         # its planes are superseded: if they come back as they were, they count again

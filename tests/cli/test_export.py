@@ -9,14 +9,14 @@ import pytest
 
 from pychip_live.settings import Settings
 from tests.cli.calling import call, flat
-from tests.engine.playing import analysed, copy_profile, noise, results, simulate, write_tiff
+from tests.engine.playing import analysed, copy_profile, picture, results, simulate, write_tiff
 
 
 @pytest.fixture
 def run(simulated_profile: Path, place: Settings, tmp_path: Path) -> Path:
     frames = tmp_path / "frames"
     simulate(frames, 3)
-    write_tiff(frames / "z" / "stack.tif", noise(1, (2, 64, 64)))
+    write_tiff(frames / "z" / "stack.tif", picture(1, (2, 64, 64)))
     (frames / "bad.tif").write_text("no picture")
     return analysed(simulated_profile, [frames], place)
 

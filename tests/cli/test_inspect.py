@@ -12,7 +12,7 @@ import pytest
 from pychip_live.settings import Settings
 from pychip_live.simulate.dm4 import encode_dm4
 from tests.cli.calling import Process, call, flat
-from tests.engine.playing import noise, simulate, write_tiff
+from tests.engine.playing import picture, simulate, write_tiff
 
 KEYS = [
     "path", "format", "complete", "planes", "shape", "dtype", "pixel_size", "unit",
@@ -29,7 +29,7 @@ def lines(out: str) -> list[dict[str, Any]]:
 def test_one_line_a_path(tmp_path: Path) -> None:
     good = tmp_path / simulate(tmp_path, 1)[0]
     stack = tmp_path / "stack.dm4"
-    stack.write_bytes(encode_dm4(noise(1, (3, 40, 50))))
+    stack.write_bytes(encode_dm4(picture(1, (3, 40, 50))))
     (tmp_path / "torn.tif").write_bytes(good.read_bytes()[:3000])
     (tmp_path / "text.tif").write_text("no picture")
     (tmp_path / "empty.tif").touch()
@@ -81,7 +81,7 @@ def test_real_and_hostile_files(shared_data: Path) -> None:
 def test_names_that_are_no_text(tmp_path: Path) -> None:
     path = tmp_path / os.fsdecode(b"\xff.tif")
     try:
-        write_tiff(path, noise(1))
+        write_tiff(path, picture(1))
     except OSError as error:
         pytest.skip(f"this file system takes no such name ({error})")
     (found,) = lines(Process("inspect", tmp_path, "--json").end())

@@ -14,7 +14,7 @@ from PIL import Image
 from pychip_live.settings import Settings
 from pychip_live.store.profiles import ProfileFolder
 from tests.cli.calling import call, flat
-from tests.engine.playing import copy_profile, noise, simulate, write_tiff
+from tests.engine.playing import copy_profile, picture, simulate, write_tiff
 
 
 @pytest.fixture
@@ -33,7 +33,7 @@ def test_new_add_show_check(place: Settings, frame: Path, tmp_path: Path) -> Non
     )  # fmt: skip
     assert added.stdout.strip() == "crust: 2 examples"
     # another class, another frame, and a class by another spelling
-    other = write_tiff(tmp_path / "other.tif", noise(1))
+    other = write_tiff(tmp_path / "other.tif", picture(1))
     call("profile", "add", profile, "--class", "Rim", "--frame", other, "--chips", "3,4")
     again = call("profile", "add", profile, "--class", "rim ", "--frame", other, "--chips", "4,4")
     assert again.stdout.strip() == "Rim: 2 examples"
@@ -65,7 +65,7 @@ def test_import_of_loose_chips(place: Settings, tmp_path: Path) -> None:
     for number, name in enumerate(["a", "b"]):
         for k in range(3):
             (chips / name).mkdir(parents=True, exist_ok=True)
-            pixels = noise(10 * number + k, (20, 20), "uint8")
+            pixels = picture(10 * number + k, (20, 20), "uint8")
             Image.fromarray(pixels).save(chips / name / f"{k}.png")
     (chips / "b" / "notes.png").write_text("no picture")
     done = call("profile", "import", chips, tmp_path / "made", "--chip", 20, "--name", "loose")

@@ -19,7 +19,7 @@ from tests.engine.playing import (
     analysed,
     assert_same,
     copy_profile,
-    noise,
+    picture,
     reasons,
     recorded,
     results,
@@ -81,9 +81,9 @@ def test_run_beside_a_microscope_of_its_own(
 def test_analyze_files_and_folders(
     simulated_profile: Path, place: Settings, frames: Path, tmp_path: Path
 ) -> None:
-    write_tiff(frames / "deep" / "er" / "stack.tif", noise(1, (2, 64, 64)))
+    write_tiff(frames / "deep" / "er" / "stack.tif", picture(1, (2, 64, 64)))
     (frames / "bad.tif").write_text("no picture")
-    lone = write_tiff(tmp_path / "lone.tif", noise(2))
+    lone = write_tiff(tmp_path / "lone.tif", picture(2))
     done = call("analyze", simulated_profile, frames, lone, "--json")
     found = summary(done.stdout)
     assert (found["frames"], found["skipped"]) == (7, 1)
@@ -106,10 +106,10 @@ def test_existing_new_ignores_what_was_there(
         "run", simulated_profile, "--watch", frames, "--existing", "new", "--json",
     )  # fmt: skip
     daemon.says("running")
-    write_tiff(frames / "new.tif", noise(1))
+    write_tiff(frames / "new.tif", picture(1))
     daemon.says("new.tif")
     daemon.kill()
-    write_tiff(frames / "while_away.tif", noise(2))
+    write_tiff(frames / "while_away.tif", picture(2))
     again = call(
         "run", simulated_profile, "--watch", frames, "--existing", "new", "--resume",
         "--until-idle", 0.5, "--json",
@@ -132,7 +132,7 @@ def test_an_interrupted_run_ends_cleanly_and_is_gone_on_with(
     assert found["frames"] == 4
     assert "Traceback" not in daemon.err
     assert status(run) == "stopped"
-    write_tiff(frames / "late.tif", noise(1))
+    write_tiff(frames / "late.tif", picture(1))
     again = summary(
         call(
             "run", simulated_profile, "--watch", frames, "--resume", "--until-idle", 0.5, "--json"
@@ -150,7 +150,7 @@ def test_an_interrupted_run_ends_cleanly_and_is_gone_on_with(
 def test_an_interrupted_analysis_ends_cleanly(
     simulated_profile: Path, place: Settings, tmp_path: Path
 ) -> None:
-    stack = write_tiff(tmp_path / "stack.tif", noise(1, (3000, 64, 64)))
+    stack = write_tiff(tmp_path / "stack.tif", picture(1, (3000, 64, 64)))
     work = Process("analyze", simulated_profile, stack, "--json")
     until(lambda: begun(place))
     (run,) = place.runs.iterdir()
@@ -263,7 +263,7 @@ def test_names_with_markup_and_brackets(
 ) -> None:
     monkeypatch.setenv("PYCHIP_THREADS", "1")
     frames = tmp_path / "[red]frames[-red]"
-    write_tiff(frames / "[bold]a[-bold].tif", noise(1))
+    write_tiff(frames / "[bold]a[-bold].tif", picture(1))
     (frames / "[broken.tif").write_text("no picture")
     runs = tmp_path / "[blue]runs"
     for command in (
@@ -281,7 +281,7 @@ def test_names_with_markup_and_brackets(
 def test_names_that_are_no_text(simulated_profile: Path, place: Settings, tmp_path: Path) -> None:
     frames = tmp_path / os.fsdecode(b"caf\xe9")
     try:
-        write_tiff(frames / os.fsdecode(b"\xff.tif"), noise(1))
+        write_tiff(frames / os.fsdecode(b"\xff.tif"), picture(1))
     except OSError as error:
         pytest.skip(f"this file system takes no such name ({error})")
     found = Process("analyze", simulated_profile, frames, "--json").summary()

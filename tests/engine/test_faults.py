@@ -9,14 +9,21 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import tifffile
+from numpy.typing import NDArray
 
+from pychip_live.core.embedding import Embedding
+from pychip_live.core.frame import Frame
+from pychip_live.core.result import FrameIdentity
 from pychip_live.core.support import UNKNOWN
+from pychip_live.engine.recipe import Recipe
 from pychip_live.engine.run import Done, Run
 from pychip_live.engine.start import open_run
+from pychip_live.engine.step import Prepared, embed, prepare
 from pychip_live.errors import RecordBusyError
 from pychip_live.settings import Settings
 from pychip_live.sources.folder import FolderSource
@@ -29,7 +36,7 @@ from tests.engine.playing import (
     Witness,
     analysed,
     assert_same,
-    noise,
+    picture,
     reasons,
     recorded,
     results,
@@ -40,23 +47,23 @@ from tests.engine.playing import (
 )
 
 
-def nan_block() -> np.ndarray:  # type: ignore[type-arg]
-    pixels = noise(1, dtype="float32")
+def nan_block() -> NDArray[Any]:
+    pixels = picture(1, dtype="float32")
     pixels[:CHIP, :CHIP] = np.nan
     pixels[CHIP, 0] = np.inf
     return pixels
 
 
 ODD = {
-    "small": noise(1, (40, 70)),
-    "wide": noise(2, (CHIP, 300)),
-    "bytes": noise(3, dtype="uint8"),
-    "signed": noise(4, dtype="int16"),
-    "double": noise(5, dtype="float64"),
+    "small": picture(1, (40, 70)),
+    "wide": picture(2, (CHIP, 300)),
+    "bytes": picture(3, dtype="uint8"),
+    "signed": picture(4, dtype="int16"),
+    "double": picture(5, dtype="float64"),
     "constant": np.full((SIZE, SIZE), 7, np.uint16),
     "nan block": nan_block(),
     "all nan": np.full((SIZE, SIZE), np.nan, np.float32),
-    "huge values": (noise(6, dtype="float32") * np.float32(1e35)),
+    "huge values": (picture(6, dtype="float32") * np.float32(1e35)),
     "zero": np.zeros((SIZE, SIZE), np.float32),
 }
 
@@ -111,7 +118,7 @@ def test_files_that_are_no_frames_are_skipped_with_the_reason(
 ) -> None:
     frames = tmp_path / "frames"
     names = simulate(frames, 3)
-    write_tiff(frames / "tiny.tif", noise(1, (CHIP - 1, 200)))
+    write_tiff(frames / "tiny.tif", picture(1, (CHIP - 1, 200)))
     (frames / "text.tif").write_text("not a picture")
     (frames / "torn.tif").write_bytes((frames / names[0]).read_bytes()[:5000])
     tifffile.imwrite(frames / "complex.tif", np.ones((32, 32), np.complex64))
@@ -140,7 +147,7 @@ def test_one_bad_plane_costs_one_plane(
     path = tmp_path / "frames" / "stack.tif"
     path.parent.mkdir()
     tifffile.imwrite(
-        path, noise(1, (5, SIZE, SIZE)), photometric="minisblack", compression="zlib",
+        path, picture(1, (5, SIZE, SIZE)), photometric="minisblack", compression="zlib",
         metadata=None,
     )  # fmt: skip
     with tifffile.TiffFile(path) as file:
@@ -310,3 +317,28 @@ def test_stopped_while_it_cannot_write(
         other.close()
     assert watched(simulated_profile, frames, place, resume=True) == opened.record.folder
     assert len(results(opened.record.folder)) == 2
+
+
+def test_a_frame_the_program_fails_on_costs_that_frame(
+    simulated_profile: Path, place: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    frames = tmp_path / "frames"
+    names = simulate(frames, 4)
+
+    def fail_once(frame: Frame, identity: FrameIdentity, *rest: Any, **more: Any) -> Prepared:
+        if identity.name == names[1]:
+            raise ZeroDivisionError("a bug")
+        return prepare(frame, identity, *rest, **more)
+
+    def run_out_once(prepared: Prepared, recipe: Recipe) -> Embedding:
+        if prepared.identity.name == names[2]:
+            raise MemoryError
+        return embed(prepared, recipe)
+
+    monkeypatch.setattr("pychip_live.engine.run.prepare", fail_once)
+    monkeypatch.setattr("pychip_live.engine.run.embed", run_out_once)
+    live = watched(simulated_profile, frames, place)
+    assert set(results(live)) == {names[0], names[3]}
+    found = reasons(live)
+    assert "ZeroDivisionError('a bug')" in found[names[1]]
+    assert "128 × 128 px need more memory" in found[names[2]]

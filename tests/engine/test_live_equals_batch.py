@@ -15,6 +15,7 @@ from pychip_live.readers import open_file
 from pychip_live.settings import Settings
 from pychip_live.simulate.behaviours import Behaviour
 from pychip_live.simulate.dm4 import encode_dm4
+from pychip_live.simulate.files import Format
 from pychip_live.simulate.folder import play
 from pychip_live.store.history import open_history
 from pychip_live.store.profiles import ProfileFolder
@@ -24,7 +25,7 @@ from tests.engine.playing import (
     add_example,
     analysed,
     assert_same,
-    noise,
+    picture,
     reasons,
     recorded,
     results,
@@ -39,7 +40,7 @@ BEHAVIOURS = get_args(Behaviour)
 @pytest.mark.parametrize("form", ["tiff", "dm4"])
 @pytest.mark.parametrize("behaviour", BEHAVIOURS)
 def test_simulated_series(
-    behaviour: Behaviour, form: str, simulated_profile: Path, place: Settings, tmp_path: Path
+    behaviour: Behaviour, form: Format, simulated_profile: Path, place: Settings, tmp_path: Path
 ) -> None:
     frames = tmp_path / "frames"
     live = watched(
@@ -53,7 +54,7 @@ def test_simulated_series(
             size=SIZE,
             form=form,
             behaviour=behaviour,
-            seed=2,  # type: ignore[arg-type]
+            seed=2,
         ),
     )
     batch = analysed(simulated_profile, [frames], place)
@@ -119,8 +120,8 @@ def test_stacks_plane_by_plane(simulated_profile: Path, place: Settings, tmp_pat
 
     def write() -> None:
         for k in range(3):
-            write_tiff(frames / f"single{k}.tif", noise(k))
-            stack = noise(100 + k, (4, SIZE, SIZE))
+            write_tiff(frames / f"single{k}.tif", picture(k))
+            stack = picture(100 + k, (4, SIZE, SIZE))
             (frames / f"stack{k}.dm4").write_bytes(encode_dm4(stack))
 
     live = watched(simulated_profile, frames, place, write)
@@ -129,6 +130,7 @@ def test_stacks_plane_by_plane(simulated_profile: Path, place: Settings, tmp_pat
         f"stack{k}.dm4#{i}" for k in range(3) for i in range(4)
     }
     assert set(results(batch)) == names
+    assert len({r.probabilities.tobytes() for r in results(batch).values()}) == len(names)
     assert_same(results(live), results(batch))
     assert len(recorded(live)) == len(names)
 
@@ -137,13 +139,13 @@ def test_a_draft_that_was_recorded_is_superseded(
     simulated_profile: Path, place: Settings, tmp_path: Path
 ) -> None:
     frames = tmp_path / "frames"
-    path = write_tiff(frames / "sub" / "a.tif", noise(1))
-    write_tiff(frames / "b.tif", noise(2))
+    path = write_tiff(frames / "sub" / "a.tif", picture(1))
+    write_tiff(frames / "b.tif", picture(2))
     witness = Witness()
 
     def replace() -> None:
         until(lambda: len(witness.frames) == 2)
-        write_tiff(tmp_path / "final", noise(3)).replace(path)
+        write_tiff(tmp_path / "final", picture(3)).replace(path)
 
     live = watched(simulated_profile, frames, place, replace, witness=witness)
     assert [(f.identity.name, f.superseded_by) for f in recorded(live)] == [
@@ -162,7 +164,7 @@ def test_a_version_that_cannot_be_read_supersedes_until_it_is_put_right(
     simulated_profile: Path, place: Settings, tmp_path: Path
 ) -> None:
     frames = tmp_path / "frames"
-    path = write_tiff(frames / "a.tif", noise(1))
+    path = write_tiff(frames / "a.tif", picture(1))
     good = path.read_bytes()
     witness = Witness()
 
@@ -183,13 +185,13 @@ def test_a_touched_file_is_no_new_frame(
     simulated_profile: Path, place: Settings, tmp_path: Path
 ) -> None:
     frames = tmp_path / "frames"
-    path = write_tiff(frames / "a.tif", noise(1))
+    path = write_tiff(frames / "a.tif", picture(1))
     witness = Witness()
 
     def touch() -> None:
         until(lambda: len(witness.frames) == 1)
         os.utime(path, ns=(1, 1))
-        write_tiff(frames / "b.tif", noise(2))
+        write_tiff(frames / "b.tif", picture(2))
         until(lambda: len(witness.frames) == 2)
 
     live = watched(simulated_profile, frames, place, touch, witness=witness)

@@ -19,7 +19,7 @@ from tests.engine.playing import (
     assert_same,
     copy_profile,
     labelled_again,
-    noise,
+    picture,
     recorded,
     results,
     simulate,
@@ -76,7 +76,7 @@ def test_equals_a_fresh_analysis(
 def test_frames_whose_embedding_was_not_kept_are_read_again(
     budget: int, simulated_profile: Path, edited: Path, frames: Path, place: Settings
 ) -> None:
-    write_tiff(frames / "stack.tif", noise(1, (3, 128, 128)))
+    write_tiff(frames / "stack.tif", picture(1, (3, 128, 128)))
     poor = place.model_copy(update={"embedding_budget_gb": budget / 1e9})
     run = watched(simulated_profile, frames, poor)
     with RunRecord.reopen(run) as record:
@@ -95,7 +95,7 @@ def test_lost_and_changed_files_are_named_and_keep_their_labels(
     first, second, *rest = sorted(frames.glob("*.tif"))
     before = results(run)
     first.unlink()
-    write_tiff(second, noise(9))
+    write_tiff(second, picture(9))
     done = labelled_again(run, place, edited)
     assert set(done.lost) == {first.name, second.name}
     assert done.labelled == len(rest) == 4
@@ -109,7 +109,7 @@ def test_goes_on_where_it_was_interrupted(
     simulated_profile: Path, edited: Path, place: Settings, tmp_path: Path
 ) -> None:
     frames = tmp_path / "many"
-    write_tiff(frames / "stack.tif", noise(1, (2 * BATCH + 5, 48, 48)))
+    write_tiff(frames / "stack.tif", picture(1, (2 * BATCH + 5, 48, 48)))
     run = watched(simulated_profile, frames, place)
     with RunRecord.reopen(run) as record:
         recipe = open_edited(run, edited, place)
@@ -174,7 +174,7 @@ def test_frames_before_the_first_example_are_labelled_when_it_arrives(
     assert set(results(run)) == {f.identity.name for f in recorded(run)}
     assert_same(results(run), results(analysed(own, [frames], place)))
     # and the run goes on with them
-    write_tiff(frames / "late.tif", noise(3))
+    write_tiff(frames / "late.tif", picture(3))
     assert watched(None, frames, place, resume=True) == run
     assert len(results(run)) == 6
     assert_same(results(run), results(analysed(own, [frames], place)))
@@ -214,7 +214,7 @@ def test_resume_with_an_edited_profile_labels_earlier_frames_again(
     profile = copy_profile(simulated_profile, tmp_path / "mine")
     run = watched(profile, frames, place, done=False)
     add_example(profile, "crust", 5, 7)
-    write_tiff(frames / "late.tif", noise(3))
+    write_tiff(frames / "late.tif", picture(3))
     opened = open_run(profile, [frames], place, resume=True)
     opened.record.close()
     assert opened.record.folder == run
