@@ -46,7 +46,7 @@ def demo(
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as made, interruptible() as stop:
         place = Path(made)
         frames = place / "frames"
-        ERROR_CONSOLE.print("making a support set of 8 chips a phase on another specimen …")
+        ERROR_CONSOLE.print("making a support set of 10 chips a phase on another specimen …")
         profile = make_profile(
             place / "profile",
             preset,
@@ -89,6 +89,8 @@ def demo(
             microscope.wait()
         history = open_history(record.folder)
         with history:
+            if stop.is_set() and not history.count()[0]:
+                return
             _show(compare(history.shares(), read_truth(frames)))
 
 

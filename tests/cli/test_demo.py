@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import re
+import signal
 
 import pytest
 
@@ -25,3 +27,13 @@ def test_demo_compares_with_the_truth(place: Settings) -> None:
     assert all(float(mean) < 25 for _, mean, _, _ in rows)
     (run,) = place.runs.iterdir()
     assert len(results(run)) == 6
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no such signal")
+def test_an_interrupted_demo_ends_cleanly(place: Settings) -> None:
+    demo = Process("demo", "--duration", 30, "--size", 256, "--chip", 16, "--no-dashboard")
+    demo.says("making a support set")
+    demo.process.send_signal(signal.SIGINT)
+    assert demo.end() == ""
+    assert "Traceback" not in demo.err
+    assert "error" not in demo.err
