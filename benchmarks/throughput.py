@@ -129,8 +129,10 @@ def chips_224(pixels: NDArray[np.uint16], chip: int, count: int) -> list[torch.T
     values = torch.from_numpy(pixels.astype(np.float32) / pixels.max())
     cut = values.unfold(0, chip, chip).unfold(1, chip, chip).reshape(-1, 1, chip, chip)[:count]
     return [
-        torch.nn.functional.interpolate(b, (224, 224), mode="bilinear").expand(-1, 3, -1, -1)
-        for b in cut.split(BATCH)
+        torch.nn.functional.interpolate(
+            cut[start : start + BATCH], (224, 224), mode="bilinear"
+        ).expand(-1, 3, -1, -1)
+        for start in range(0, len(cut), BATCH)
     ]
 
 

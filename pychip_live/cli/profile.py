@@ -34,6 +34,8 @@ app = typer.Typer(no_args_is_help=True, help="Make and look at profiles.")
 FolderArgument = Annotated[Path, typer.Argument(help="Profile folder.")]
 ChipOption = Annotated[int, typer.Option("--chip", min=1, help="Edge of a chip, px.")]
 FrameOption = Annotated[Path, typer.Option("--frame", help="Reference frame.")]
+ChipPx = typer.Option("--chip-px", help="Edge of a chip as the network sees it, px.")
+Clahe = typer.Option("--clahe", help="Equalise contrast locally.")
 
 
 @app.command()
@@ -44,12 +46,13 @@ def new(
     name: Annotated[str | None, typer.Option(help="Name [default: the folder's].")] = None,
     backbone: Annotated[str | None, typer.Option(help="Network.")] = None,
     method: Annotated[str | None, typer.Option(help="dense or chip.")] = None,
-    clahe: Annotated[bool, typer.Option("--clahe", help="Equalise contrast locally.")] = False,
+    chip_px: Annotated[int, ChipPx] = 16,
+    clahe: Annotated[bool, Clahe] = False,
 ) -> None:
     """Make a profile from a reference frame."""
     picture = _read(frame)
     Grid(chip, *picture.shape)
-    options = _options(folder, chip, name, backbone, method, clahe=clahe)
+    options = _options(folder, chip, name, backbone, method, chip_px=chip_px, clahe=clahe)
     # the network is loaded first: a missing weights file must leave no half-made profile
     embedder = load_embedder(_bare(options), load_settings())
     stored = ProfileFolder(folder)
@@ -103,10 +106,11 @@ def import_(
     name: Annotated[str | None, typer.Option(help="Name [default: the folder's].")] = None,
     backbone: Annotated[str | None, typer.Option(help="Network.")] = None,
     method: Annotated[str | None, typer.Option(help="dense or chip.")] = None,
-    clahe: Annotated[bool, typer.Option("--clahe", help="Equalise contrast locally.")] = False,
+    chip_px: Annotated[int, ChipPx] = 32,
+    clahe: Annotated[bool, Clahe] = False,
 ) -> None:
     """Make a profile from loose chips, one folder a class (as pyChip and ImageFolder keep them)."""
-    options = _options(folder, chip, name, backbone, method, clahe=clahe)
+    options = _options(folder, chip, name, backbone, method, chip_px=chip_px, clahe=clahe)
     embedder = load_embedder(_bare(options), load_settings())
     imported = import_chips(directory, ProfileFolder(folder), options, now=datetime.now(UTC))
     ensure_fit(imported.folder, imported.folder.load(), embedder)
@@ -165,11 +169,12 @@ def _options(
     backbone: str | None,
     method: str | None,
     *,
+    chip_px: int,
     clahe: bool,
 ) -> ProfileOptions:
     if folder.exists():
         raise ProfileError(f"{folder} exists already; choose another folder, or remove it first")
-    given = {"backbone": backbone, "method": method}
+    given = {"backbone": backbone, "method": method, "chip_px": chip_px}
     try:
         embedding = EmbeddingOptions.model_validate({k: v for k, v in given.items() if v})
         return ProfileOptions(

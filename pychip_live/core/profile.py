@@ -32,12 +32,14 @@ class GridOptions(_Section):
 class WindowOptions(_Section):
     """``[window]``: how raw intensities become 0…1.
 
-    ``frozen`` uses the percentiles of the reference frames, kept in the fit; ``frame`` those of
+    ``steady`` uses mean and standard deviation of the reference frames, kept in the fit, and takes
+    out a drift of gain and offset beyond what a specimen does (see `steady_limits`); ``frozen``
+    uses the percentiles of the reference frames and never gives way; ``frame`` uses those of
     each frame; ``minmax`` the extremes of each frame; ``fixed`` the numbers ``low`` and ``high``.
     ``clahe`` then equalises contrast locally (Zuiderveld 1994; clip limit 2, 8 × 8 tiles).
     """
 
-    mode: Mode = "frozen"
+    mode: Mode = "steady"
     percentiles: tuple[
         Annotated[float, Field(ge=0, le=100)], Annotated[float, Field(ge=0, le=100)]
     ] = (0.1, 99.9)

@@ -10,7 +10,19 @@ from numpy.typing import NDArray
 
 from pychip_live.errors import ProfileError
 
-Mode = Literal["frozen", "frame", "minmax", "fixed"]
+Mode = Literal["steady", "frozen", "frame", "minmax", "fixed"]
+
+REACH = 2.5
+"""A steady window reaches this many standard deviations to both sides of the mean."""
+
+DRIFT = 0.2
+"""Drift that a steady window lets pass: of the mean, in standard deviations of the reference
+frames, and of the logarithm of the standard deviation. A phase transformation moves both by about
+as much (0…0.2 in real and simulated series); between fields of view, sessions and automatic gains
+they jump by far more (0.4…9 in labelled sets)."""
+
+_SAMPLED = 1 << 20
+"""Pixels from which mean and standard deviation are taken, at most about twice as many."""
 
 SATURATION_WARNING = 0.01
 """Share of saturated pixels above which a frame is flagged."""
@@ -92,6 +104,62 @@ def percentile_limits(pixels: NDArray[Any], percentiles: tuple[float, float]) ->
     return Limits(low, high)
 
 
+def reach_limits(pixels: NDArray[Any]) -> Limits:
+    """Limits at ``REACH`` standard deviations to both sides of the mean of the finite pixels.
+
+    Large frames are sampled by whole rows.
+
+    Returns
+    -------
+    Limits
+        ``(0, 0)`` where no pixel is finite.
+    """
+    mean, spread = _moments(pixels)
+    return Limits(mean - REACH * spread, mean + REACH * spread)
+
+
+def steady_limits(pixels: NDArray[Any], reference: Limits) -> Limits:
+    """Limits of the reference frames, moved along with a frame that drifted too far.
+
+    Let the frame's mean differ from that of the reference frames by d of their standard
+    deviations, and the logarithm of its standard deviation by r. What of d and r lies within
+    ±``DRIFT`` is the specimen's and stays; the rest is the microscope's (gain, offset, dose) and is
+    taken out. The limits are a continuous function of the pixels, so a curve does not jump.
+
+    Parameters
+    ----------
+    pixels
+        ``(height, width)``.
+    reference
+        ``reach_limits`` of the reference frames.
+    """
+    wanted = (reference.high - reference.low) / (2 * REACH)
+    mean, spread = _moments(pixels)
+    if not (spread > 0 and 0 < wanted < np.inf):
+        return reference  # a blank frame has no contrast to go by
+    log_gain = np.log(spread / wanted)
+    gain = float(np.exp(log_gain - np.clip(log_gain, -DRIFT, DRIFT)))
+    center = (reference.low + reference.high) / 2
+    shift = float(np.clip((mean - center) / wanted, -DRIFT, DRIFT)) * wanted
+    half = REACH * wanted
+    return Limits(mean - gain * (shift + half), mean - gain * (shift - half))
+
+
+def _moments(pixels: NDArray[Any]) -> tuple[float, float]:
+    """Mean and standard deviation of the finite pixels; zeros where there are none."""
+    rows = pixels[:: max(1, pixels.size // _SAMPLED)] if pixels.ndim == 2 else pixels
+    flat: NDArray[Any] = rows.reshape(-1).astype(
+        np.float32 if pixels.dtype.itemsize <= 2 else np.float64
+    )
+    if pixels.dtype.kind == "f":
+        flat = flat[np.isfinite(flat)]
+    if not flat.size:
+        return 0.0, 0.0
+    mean = float(flat.mean(dtype=np.float64))
+    flat -= flat.dtype.type(mean)
+    return mean, float(np.sqrt(np.dot(flat, flat) / flat.size))
+
+
 def choose_limits(
     pixels: NDArray[Any],
     mode: Mode,
@@ -100,7 +168,7 @@ def choose_limits(
     frozen: Limits,
     fixed: Limits | None = None,
 ) -> Limits:
-    """Limits for one frame: kept, its own percentiles, its own extremes, or given numbers.
+    """Limits for one frame: kept, steadied, its own percentiles or extremes, or given numbers.
 
     Parameters
     ----------
@@ -111,7 +179,7 @@ def choose_limits(
     percentiles
         For ``frame``.
     frozen
-        Of the reference frames, for ``frozen``.
+        Of the reference frames, for ``frozen`` and ``steady``.
     fixed
         For ``fixed``.
 
@@ -120,6 +188,8 @@ def choose_limits(
     ProfileError
         If ``fixed`` is asked for without numbers.
     """
+    if mode == "steady":
+        return steady_limits(pixels, frozen)
     if mode == "frame":
         return percentile_limits(pixels, percentiles)
     if mode == "minmax":

@@ -13,12 +13,19 @@ from numpy.typing import NDArray
 from pychip_live.core.embedding import Embedding, Fit, fit_features, project, recipe_json
 from pychip_live.core.grid import Grid
 from pychip_live.core.profile import EmbeddingOptions, WindowOptions
-from pychip_live.core.window import Limits, Windowed, apply_window, choose_limits, percentile_limits
+from pychip_live.core.window import (
+    Limits,
+    Windowed,
+    apply_window,
+    choose_limits,
+    percentile_limits,
+    reach_limits,
+)
 from pychip_live.embed import geometry
 from pychip_live.embed.runtime import open_runtime
 from pychip_live.embed.weights import locate
 
-VERSION = 1
+VERSION = 2
 """Of the method; part of every embedding id. Raise it when the numbers change."""
 
 CHIP_BATCH = 256
@@ -190,10 +197,12 @@ class Embedder:
         chip
             Edge of a chip, frame px.
         """
-        percentiles = self.window_options.percentiles
-        limits = percentile_limits(
-            frames[0] if len(frames) == 1 else np.concatenate([f.reshape(-1) for f in frames]),
-            percentiles,
+        options = self.window_options
+        pixels = frames[0] if len(frames) == 1 else np.concatenate([f.reshape(-1) for f in frames])
+        limits = (
+            reach_limits(pixels)
+            if options.mode == "steady"
+            else percentile_limits(pixels, options.percentiles)
         )
         every = [self.features(self.window(f, limits), Grid(chip, *f.shape)) for f in frames]
         return fit_features(

@@ -32,15 +32,20 @@ class DenseNetwork(nn.Module):
         self.indices = list(indices)
 
     def forward(self, image: Tensor, *weights: Tensor) -> tuple[Tensor, ...]:
-        """Run the network to its deepest stage and pool each stage over the chips."""
+        """Run the network to its deepest stage, pool each stage over the chips, take signed roots.
+
+        The root keeps a few strong channels from outvoting the rest (power normalisation: Perronnin
+        et al., ECCV 2010).
+        """
         maps = cast(Any, self.model).forward_intermediates(
             image - self.grey, indices=self.indices, stop_early=True, intermediates_only=True
         )
         down, across = weights[: len(maps)], weights[len(maps) :]
-        return tuple(
+        pooled = (
             torch.matmul(torch.matmul(r, m[0]), c.t()).permute(1, 2, 0)
             for m, r, c in zip(maps, down, across, strict=True)
         )
+        return tuple(torch.sign(p) * torch.sqrt(torch.abs(p)) for p in pooled)
 
 
 class ChipNetwork(nn.Module):

@@ -18,7 +18,7 @@ from pychip_live.errors import UsageError
 if TYPE_CHECKING:
     from torch import nn
 
-BUILD = 1
+BUILD = 2
 """Of ``network.py``, for converted networks that are kept; raise it when the network changes."""
 
 

@@ -92,6 +92,6 @@ def import_chips(
             x=size, y=size, size=min(size, *frame.shape), who="import", when=now,
         )  # fmt: skip
         support = support.add_example(example)
-    folder.save_support(support.model_copy(update={"revision": 1}))
+    folder.save_support(support)
     counts = {c.name: support.count(c.id) for c in support.classes}
     return Imported(folder, counts, tuple(notes))

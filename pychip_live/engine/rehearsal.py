@@ -22,7 +22,7 @@ from pychip_live.store.profiles import ProfileFolder
 
 PURE = 0.9
 """Least share of one phase in a chip that serves as its example."""
-EXAMPLES = 8
+EXAMPLES = 10
 """Examples a phase."""
 REFERENCE_TIMES = (0.3, 0.95)
 """Times of the two reference frames, 0…1: between them they show every phase."""
@@ -65,8 +65,9 @@ def make_profile(
     support = SupportSet()
     grid = Grid(chip, size, size)
     corners = grid.corners()
-    for number, phase in enumerate(specimen.phases):
+    for phase in specimen.phases:
         support = support.add_class(phase)
+    for number, phase in enumerate(specimen.phases):
         pure = [
             (name, int(chip_number))
             for name, (_, phase_map) in zip(names, shots, strict=True)
@@ -81,7 +82,7 @@ def make_profile(
             x, y = (int(v) for v in corners[chip_number])
             support = support.add_example(
                 Example(
-                    class_id=support.classes[-1].id,
+                    class_id=support.named(phase).id,
                     reference=name,
                     x=x,
                     y=y,
@@ -89,7 +90,7 @@ def make_profile(
                     who="simulation",
                 )
             )
-    profile.save_support(support.model_copy(update={"revision": 1}))
+    profile.save_support(support)
     loaded = profile.load()
     ensure_fit(profile, loaded, load_embedder(loaded, settings))
     return profile

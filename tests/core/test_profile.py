@@ -19,7 +19,7 @@ def options(**sections: Any) -> ProfileOptions:
 
 def test_defaults() -> None:
     made = options()
-    assert made.window.mode == "frozen"
+    assert made.window.mode == "steady"
     assert made.window.percentiles == (0.1, 99.9)
     assert made.window.fixed is None
     assert (made.embedding.method, made.embedding.chip_px) == ("dense", 16)

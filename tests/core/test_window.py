@@ -10,10 +10,14 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from pychip_live.core.window import (
+    DRIFT,
+    REACH,
     Limits,
     apply_window,
     choose_limits,
     percentile_limits,
+    reach_limits,
+    steady_limits,
 )
 from pychip_live.errors import ProfileError
 
@@ -188,3 +192,65 @@ def test_modes() -> None:
     assert limits("frame") == Limits(100, 900)
     with pytest.raises(ProfileError, match="low and high"):
         limits("fixed", None)
+
+
+SCENE = np.random.default_rng(0).normal(1000, 50, (64, 80))
+
+
+def units(pixels: NDArray[Any], limits: Limits) -> tuple[float, float]:
+    """Mean and standard deviation of a frame in units of a window, not clipped."""
+    width = limits.high - limits.low
+    return float((pixels.mean() - limits.low) / width), float(pixels.std() / width)
+
+
+def test_reach_is_standard_deviations_about_the_mean_of_finite_pixels() -> None:
+    pixels = SCENE.copy()
+    pixels[0, 0], pixels[5, 5] = np.nan, np.inf
+    finite = pixels[np.isfinite(pixels)]
+    limits = reach_limits(pixels)
+    assert limits.low == pytest.approx(finite.mean() - REACH * finite.std())
+    assert limits.high == pytest.approx(finite.mean() + REACH * finite.std())
+    assert reach_limits(np.full((2, 2), np.nan)) == Limits(0, 0)
+
+
+@pytest.mark.parametrize(("gain", "shift"), [(1.0, 0.0), (1.15, 0.1), (0.85, -0.15)])
+def test_a_steady_window_lets_the_specimen_change(gain: float, shift: float) -> None:
+    reference = reach_limits(SCENE)
+    frame = 1000 + shift * 50 + (SCENE - 1000) * gain
+    limits = steady_limits(frame, reference)
+    assert limits.low == pytest.approx(reference.low, abs=1e-3)
+    assert limits.high == pytest.approx(reference.high, abs=1e-3)
+
+
+@given(gain=st.floats(1.5, 300), offset=st.floats(-1e4, 1e4), invert=st.booleans())
+def test_a_steady_window_takes_out_gain_and_offset(
+    gain: float, offset: float, invert: bool
+) -> None:
+    reference = reach_limits(SCENE)
+    drifted = SCENE * (1 / gain if invert else gain) + offset
+    mean, spread = units(drifted, steady_limits(drifted, reference))
+    right_mean, right_spread = units(SCENE, reference)
+    assert abs(np.log(spread / right_spread)) == pytest.approx(DRIFT, abs=1e-3)
+    assert abs(mean - right_mean) <= DRIFT * right_spread * 1.001
+
+
+def test_a_steady_window_never_jumps() -> None:
+    reference = reach_limits(SCENE)
+    offsets = np.linspace(-30, 30, 601)
+    lows = np.array([steady_limits(SCENE + o, reference).low for o in offsets])
+    assert np.abs(np.diff(lows)).max() <= 0.11  # no faster than the offset itself, 0.1 a step
+
+
+def test_a_blank_frame_keeps_the_window() -> None:
+    reference = reach_limits(SCENE)
+    assert steady_limits(np.full((8, 8), 7, np.uint8), reference) == reference
+    assert steady_limits(np.full((8, 8), np.nan), reference) == reference
+    assert steady_limits(SCENE, Limits(3, 3)) == Limits(3, 3)
+
+
+def test_a_large_frame_is_sampled_by_rows() -> None:
+    pixels = np.random.default_rng(1).integers(0, 4000, (3000, 1500), np.uint16)
+    exact = pixels.astype(np.float64)
+    limits = reach_limits(pixels)
+    assert (limits.low + limits.high) / 2 == pytest.approx(exact.mean(), rel=2e-3)
+    assert (limits.high - limits.low) / (2 * REACH) == pytest.approx(exact.std(), rel=2e-3)
