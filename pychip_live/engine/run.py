@@ -125,6 +125,7 @@ class Run:
             self._digests.setdefault(path, {})[plane] = content
         self._state = ""
         self._told = -inf
+        self._excused = 0.0
 
     def go(
         self,
@@ -141,7 +142,7 @@ class Run:
         until_idle
             Quiet time that ends the run, s; None for none.
         expecting
-            While it says that more is sure to come, quiet does not end the run.
+            While it says that more is sure to come, quiet does not count.
 
         Raises
         ------
@@ -159,7 +160,7 @@ class Run:
                     try:
                         item = self._queue.get(timeout=0.05)
                     except queue.Empty:
-                        if until_idle is not None and not expecting() and self._idle(until_idle):
+                        if until_idle is not None and self._idle(until_idle, expecting):
                             break
                     else:
                         self._take(item, stop)
@@ -172,9 +173,15 @@ class Run:
                 self._stop.set()
                 reader.join()
 
-    def _idle(self, seconds: float) -> bool:
+    def _idle(self, seconds: float, expecting: Callable[[], bool]) -> bool:
+        idle = self.source.idle_s()
+        if expecting():
+            self._excused = idle
+            return False
+        if idle < self._excused:
+            self._excused = 0.0
         # a frame moves from the source to the reader to the queue: ask in that order
-        quiet = self.source.idle_s() >= max(seconds, 0.1)
+        quiet = idle - self._excused >= max(seconds, 0.1)
         return quiet and not self._reading.is_set() and self._queue.empty()
 
     def _take(self, item: Prepared | _Skipped | _Failed, stop: threading.Event) -> None:
