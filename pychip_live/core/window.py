@@ -21,6 +21,9 @@ frames, and of the logarithm of the standard deviation. A phase transformation m
 as much (0…0.2 in real and simulated series); between fields of view, sessions and automatic gains
 they jump by far more (0.4…9 in labelled sets)."""
 
+_BLOCK = 1 << 17
+"""Pixels that are scaled at a time."""
+
 _SAMPLED = 1 << 20
 """Pixels from which mean and standard deviation are taken, at most about twice as many."""
 
@@ -219,26 +222,35 @@ def apply_window(pixels: NDArray[Any], limits: Limits) -> Windowed:
         or (pixels.dtype.kind in "iu" and pixels.dtype.itemsize == 4)
         or max(abs(limits.low), abs(limits.high)) > _FLOAT32_SAFE
     )
-    scratch: NDArray[Any] = pixels.astype(np.float64 if wide else np.float32)
-    invalid: NDArray[np.bool_] | None = None
-    if pixels.dtype.kind == "f":
-        finite = np.isfinite(scratch)
-        if not finite.all():
-            invalid = ~finite
-            scratch[invalid] = limits.low
-    low, high = scratch.dtype.type(limits.low), scratch.dtype.type(limits.high)
-    n_valid = pixels.size - (int(invalid.sum()) if invalid is not None else 0)
-    # counted before scaling: rounding may carry a pixel at the limit past 1
-    outside = np.count_nonzero(scratch < low) + np.count_nonzero(scratch > high)
+    kind: type[np.floating[Any]] = np.float64 if wide else np.float32
+    low, high = kind(limits.low), kind(limits.high)
     width = limits.high - limits.low
-    if np.finfo(scratch.dtype).tiny <= width < np.inf:
+    scale = kind(1 / width) if np.finfo(kind).tiny <= width < np.inf else None
+    values = np.empty(pixels.shape, np.float32)
+    invalid: NDArray[np.bool_] | None = None
+    n_invalid = outside = 0
+    # block by block, so that every pass but the first finds its numbers in the cache
+    rows = max(1, _BLOCK // pixels.shape[1])
+    for top in range(0, pixels.shape[0], rows):
+        here = slice(top, top + rows)
+        block: NDArray[Any] = pixels[here].astype(kind)
+        if pixels.dtype.kind == "f":
+            finite = np.isfinite(block)
+            if not finite.all():
+                invalid = np.zeros(pixels.shape, np.bool_) if invalid is None else invalid
+                np.logical_not(finite, out=invalid[here])
+                n_invalid += int(np.count_nonzero(invalid[here]))
+                block[invalid[here]] = low
+        # counted before scaling: rounding may carry a pixel at the limit past 1
+        outside += int(np.count_nonzero(block < low)) + int(np.count_nonzero(block > high))
+        if scale is None:
+            values[here] = 0
+            continue
         with np.errstate(over="ignore"):
-            scratch -= low
-            scratch *= scratch.dtype.type(1 / width)
-        np.clip(scratch, 0, 1, out=scratch)
-    else:
-        scratch.fill(0)
-    values = scratch.astype(np.float32, copy=False)
+            block -= low
+            block *= scale
+        np.clip(block, 0, 1, out=values[here], casting="same_kind")
+    n_valid = pixels.size - n_invalid
     if invalid is not None:
         values[invalid] = values[~invalid].mean() if n_valid else 0.0
     return Windowed(values, limits, invalid, outside / n_valid if n_valid else 0.0)
