@@ -57,14 +57,14 @@ class Settings(BaseSettings):
 
 
 def load_settings(**options: object) -> Settings:
-    """Read the settings; options that are None count as not given.
+    """Read the settings; options that are None, or flags that are not set, count as not given.
 
     Raises
     ------
     UsageError
         Naming the key and the value that do not fit.
     """
-    given = {key: value for key, value in options.items() if value is not None}
+    given = {k: v for k, v in options.items() if v is not None and v is not False}
     try:
         return Settings(**given)  # type: ignore[arg-type]
     except ValidationError as error:

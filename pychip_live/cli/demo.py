@@ -11,6 +11,7 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
+from pychip_live.cli.options import Runs
 from pychip_live.cli.run import go, interruptible
 from pychip_live.cli.screen import ERROR_CONSOLE, Screen
 from pychip_live.cli.simulate import PRESET_HELP
@@ -32,9 +33,7 @@ def demo(
     preset: Annotated[str, typer.Option(help=PRESET_HELP)] = "crystallisation",
     size: Annotated[int, typer.Option(min=64, help="Edge of a frame, px.")] = 1024,
     chip: Annotated[int, typer.Option(min=1, help="Edge of a chip, px.")] = 32,
-    runs: Annotated[
-        Path | None, typer.Option("--runs", help="Folder for run folders [default: runs].")
-    ] = None,
+    runs: Runs = None,
     dashboard: Annotated[
         bool, typer.Option("--dashboard/--no-dashboard", help="Not in this version yet.")
     ] = False,

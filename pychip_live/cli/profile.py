@@ -11,6 +11,7 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
+from pychip_live.cli.options import Download, Weights
 from pychip_live.cli.screen import ERROR_CONSOLE
 from pychip_live.core.frame import Frame
 from pychip_live.core.grid import Grid
@@ -48,13 +49,16 @@ def new(
     method: Annotated[str | None, typer.Option(help="dense or chip.")] = None,
     chip_px: Annotated[int, ChipPx] = 16,
     clahe: Annotated[bool, Clahe] = False,
+    weights: Weights = None,
+    allow_download: Download = False,
 ) -> None:
     """Make a profile from a reference frame."""
     picture = _read(frame)
     Grid(chip, *picture.shape)
+    settings = load_settings(weights=weights, allow_download=allow_download)
     options = _options(folder, chip, name, backbone, method, chip_px=chip_px, clahe=clahe)
     # the network is loaded first: a missing weights file must leave no half-made profile
-    embedder = load_embedder(_bare(options), load_settings())
+    embedder = load_embedder(_bare(options), settings)
     stored = ProfileFolder(folder)
     stored.create(options)
     stored.add_reference(picture, frame.stem)
@@ -108,10 +112,13 @@ def import_(
     method: Annotated[str | None, typer.Option(help="dense or chip.")] = None,
     chip_px: Annotated[int, ChipPx] = 32,
     clahe: Annotated[bool, Clahe] = False,
+    weights: Weights = None,
+    allow_download: Download = False,
 ) -> None:
     """Make a profile from loose chips, one folder a class (as pyChip and ImageFolder keep them)."""
+    settings = load_settings(weights=weights, allow_download=allow_download)
     options = _options(folder, chip, name, backbone, method, chip_px=chip_px, clahe=clahe)
-    embedder = load_embedder(_bare(options), load_settings())
+    embedder = load_embedder(_bare(options), settings)
     imported = import_chips(directory, ProfileFolder(folder), options, now=datetime.now(UTC))
     ensure_fit(imported.folder, imported.folder.load(), embedder)
     for note in imported.notes:
@@ -143,9 +150,11 @@ def show(folder: FolderArgument) -> None:
 
 
 @app.command()
-def check(folder: FolderArgument) -> None:
+def check(
+    folder: FolderArgument, weights: Weights = None, allow_download: Download = False
+) -> None:
     """Load a profile with its network, fit and examples, and say what is wrong or weak."""
-    recipe = Recipe.open(folder, load_settings())
+    recipe = Recipe.open(folder, load_settings(weights=weights, allow_download=allow_download))
     support = recipe.profile.support
     prototypes = recipe.prototypes(support, support.revision)
     weak = [

