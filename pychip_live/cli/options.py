@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 Runs = Annotated[
-    Path | None, typer.Option("--runs", help="Folder for run folders [default: runs].")
+    Path | None, typer.Option("--runs", help="Folder for run folders; default: runs.")
 ]
 Weights = Annotated[Path | None, typer.Option("--weights", help="Weights file of the backbone.")]
 Download = Annotated[

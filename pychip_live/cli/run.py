@@ -135,7 +135,7 @@ def analyze(
 def relabel(
     run: Annotated[Path, typer.Argument(help="Run folder.")],
     profile: Annotated[
-        Path | None, typer.Option("--profile", help="Profile folder [default: the run's own].")
+        Path | None, typer.Option("--profile", help="Profile folder; default: the run's own.")
     ] = None,
     weights: options.Weights = None,
     allow_download: options.Download = False,
@@ -170,7 +170,7 @@ def export(
         str, typer.Option(help="fractions, chips, labels, overlay or chart.")
     ] = "fractions",
     format: Annotated[
-        str | None, typer.Option(help="csv, parquet, tif, png, svg or h5 [default: by OUT].")
+        str | None, typer.Option(help="csv, parquet, tif, png, svg or h5; default: by OUT.")
     ] = None,
 ) -> None:
     """Write results of a run as tables and figures."""

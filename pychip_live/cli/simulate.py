@@ -32,7 +32,7 @@ def folder(
     source: Annotated[
         Path | None, typer.Option(help="Folder of images to play instead of a specimen.")
     ] = None,
-    frames: Annotated[int | None, typer.Option(help="How many [default: 120, or all].")] = None,
+    frames: Annotated[int | None, typer.Option(help="How many; default: 120, or all.")] = None,
     rate: Annotated[float, typer.Option(help="Frames per second; 0 for as fast as it goes.")] = 1.0,
     size: Annotated[int, typer.Option(help="Edge of a simulated frame, px.")] = 1024,
     format: Annotated[Format, typer.Option(help="File format.")] = "tiff",

@@ -62,6 +62,21 @@ def test_exit_codes_of_the_process(tmp_path: Path) -> None:
     assert "Usage" in Process("--help").end()
 
 
+@pytest.mark.parametrize(
+    ("command", "says"),
+    {
+        "analyze": "default: runs",
+        "relabel": "default: the run's own",
+        "export": "default: by OUT",
+        "profile new": "default: the folder's",
+        "simulate folder": "default: 120, or all",
+    }.items(),
+)
+def test_help_tells_defaults(command: str, says: str) -> None:
+    """What stands in brackets is markup to the help, and vanishes."""
+    assert says in flat(call(*command.split(), "--help").stdout)
+
+
 def test_simulate_plays_a_folder_and_keeps_stdout_clean(tmp_path: Path) -> None:
     names = simulate(tmp_path / "a", 3)
     done = call("simulate", "folder", tmp_path / "b", "--source", tmp_path / "a", "--rate", 0)
