@@ -9,6 +9,7 @@ from typing import Any, Literal
 import cv2
 import numpy as np
 from numpy.typing import NDArray
+from threadpoolctl import threadpool_limits
 
 from pychip_live.core.embedding import Embedding, Fit, fit_features, project, recipe_json
 from pychip_live.core.grid import Grid
@@ -38,7 +39,9 @@ class Embedder:
     """A network made ready: frames in, embeddings of their chips out.
 
     The numbers are bit-identical from call to call and from process to process on one machine
-    with the same runtime, device and thread count.
+    with the same runtime, device and thread count. From here on NumPy multiplies with one thread in
+    this process: its matrices are small, the cores belong to the network, and sums must not depend
+    on how many there are.
 
     Parameters
     ----------
@@ -76,6 +79,7 @@ class Embedder:
         allow_download: bool = False,
         threads: int | None = None,
     ) -> None:
+        threadpool_limits(1, user_api="blas")
         self.options = options
         self.window_options = window
         self._weights = locate(options.backbone, weights, allow_download=allow_download)

@@ -7,7 +7,6 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-from threadpoolctl import threadpool_limits
 
 from pychip_live.core.embedding import Embedding, Fit, project
 from pychip_live.core.profile import Profile
@@ -22,12 +21,7 @@ log = logging.getLogger(__name__)
 
 
 def load_embedder(profile: Profile, settings: Settings) -> Embedder:
-    """Load the network of a profile on this machine.
-
-    From here on NumPy multiplies with one thread: its matrices are small, the cores belong to the
-    network, and sums do not depend on how many there are.
-    """
-    threadpool_limits(1, user_api="blas")
+    """Load the network of a profile on this machine."""
     options = profile.options
     return Embedder(
         options.embedding,
