@@ -7,9 +7,7 @@ from typing import Annotated
 
 import typer
 
-Runs = Annotated[
-    Path | None, typer.Option("--runs", help="Folder for run folders; default: runs.")
-]
+Runs = Annotated[Path | None, typer.Option("--runs", help="Folder for run folders; default: runs.")]
 Weights = Annotated[Path | None, typer.Option("--weights", help="Weights file of the backbone.")]
 Download = Annotated[
     bool, typer.Option("--allow-download", help="Let torchvision fetch its published weights.")

@@ -72,8 +72,9 @@ def test_exit_codes_of_the_process(tmp_path: Path) -> None:
         "simulate folder": "default: 120, or all",
     }.items(),
 )
-def test_help_tells_defaults(command: str, says: str) -> None:
+def test_help_tells_defaults(command: str, says: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """What stands in brackets is markup to the help, and vanishes."""
+    monkeypatch.setenv("COLUMNS", "200")
     assert says in flat(call(*command.split(), "--help").stdout)
 
 
