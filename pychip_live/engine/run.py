@@ -30,6 +30,7 @@ from pychip_live.errors import (
 )
 from pychip_live.readers import open_file
 from pychip_live.sources import Arrival, Leftover, Source
+from pychip_live.sources.tree import signature_of
 from pychip_live.store.record import RunRecord
 from pychip_live.store.thumbnail import thumbnail
 
@@ -329,7 +330,12 @@ class Run:
 
     def _frames(self, arrival: Arrival, identity: FrameIdentity) -> Iterator[Prepared | _Skipped]:
         start = time.perf_counter()
-        with open_file(arrival.path) as file:
+        try:
+            opened = open_file(arrival.path)
+        finally:
+            # the evidence was of the file as it was then; from here on the reader looks itself
+            _check_unchanged(arrival)
+        with opened as file:
             known = self._digests.setdefault(str(arrival.path), {})
             for plane in range(file.n_planes):
                 name = f"{arrival.name}#{plane}" if file.n_planes > 1 else arrival.name
@@ -370,6 +376,11 @@ class Run:
                 continue
             else:
                 return
+
+
+def _check_unchanged(arrival: Arrival) -> None:
+    if signature_of(arrival.path.stat()) != arrival.signature:
+        raise IncompleteError(arrival.path, "the end of a change made while it was read")
 
 
 def _identity(arrival: Arrival | Leftover) -> FrameIdentity:

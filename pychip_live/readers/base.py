@@ -188,11 +188,14 @@ class FrameFile(ABC):
             raise IndexError(f"{self.path}: plane {plane} of {self.n_planes}")
         with self.path.open("rb") as file:
             self._check_unchanged(file)
-            with translated(self.path):
-                pixels = self._pixels(file, plane)
-                calibration, metadata = self._about(file, plane)
-            # again: a writer that replaces bytes in place may have started meanwhile
-            self._check_unchanged(file)
+            try:
+                with translated(self.path):
+                    pixels = self._pixels(file, plane)
+                    calibration, metadata = self._about(file, plane)
+            finally:
+                # again: a writer that replaces bytes in place may have started meanwhile, and what
+                # looks damaged may only be half replaced
+                self._check_unchanged(file)
         pixels = np.ascontiguousarray(pixels, dtype=pixels.dtype.newbyteorder("="))
         return Frame(pixels, calibration, metadata)
 

@@ -16,8 +16,8 @@ What is handed out
     Each pair is handed out once: by ``take`` when the file is complete, or by ``refused`` when
     it can never become a frame. A file replaced under its name has a new signature and is
     handed out again; so is one that was only touched or renamed, as only its pixels could tell:
-    the caller compares their digest. A caller that wants to be sure that the pixels it read
-    belong to ``signature`` looks at the file's size and time again after reading.
+    the caller compares their digest, and looks at the file's size and time again once it has
+    opened it, so that its pixels belong to ``signature``.
 
 When a file is complete
     When its reader says so from its structure. A file whose structure is complete, but whose

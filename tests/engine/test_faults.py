@@ -17,7 +17,7 @@ import tifffile
 from numpy.typing import NDArray
 
 from pychip_live.core.embedding import Embedding
-from pychip_live.core.frame import Frame
+from pychip_live.core.frame import Frame, digest
 from pychip_live.core.result import FrameIdentity
 from pychip_live.core.support import UNKNOWN
 from pychip_live.engine.recipe import Recipe
@@ -26,6 +26,7 @@ from pychip_live.engine.start import open_run
 from pychip_live.engine.step import Prepared, embed, prepare
 from pychip_live.errors import RecordBusyError
 from pychip_live.settings import Settings
+from pychip_live.sources import Arrival
 from pychip_live.sources.folder import FolderSource
 from pychip_live.store.database import Database
 from pychip_live.store.history import open_history
@@ -161,6 +162,49 @@ def test_one_bad_plane_costs_one_plane(
     assert_same(results(live), results(analysed(simulated_profile, [path], place)))
     again = watched(simulated_profile, path.parent, place, resume=True)
     assert len(recorded(again)) == 5
+
+
+class Rewritten(FolderSource):
+    """A folder whose first file is written anew between being found complete and being read."""
+
+    def __init__(self, folder: Path, draft: bytes, final: bytes) -> None:
+        super().__init__([folder], rescan_s=0.1, settle_s=0.5)
+        self.given_back: list[str] = []
+        self._draft: bytes | None = draft
+        self._final = final
+
+    def take(self, timeout: float) -> Arrival | None:
+        arrival = super().take(timeout)
+        if arrival is not None and self._draft is not None:
+            arrival.path.write_bytes(self._draft)
+            self._draft = None
+        return arrival
+
+    def retry(self, arrival: Arrival, awaited: str) -> None:
+        self.given_back.append(awaited)
+        arrival.path.write_bytes(self._final)
+        super().retry(arrival, awaited)
+
+
+@pytest.mark.parametrize("draft", ["zeros", "garbage", "torn"])
+def test_what_changed_since_it_was_complete_is_not_read(
+    draft: str, simulated_profile: Path, place: Settings, tmp_path: Path
+) -> None:
+    frames = tmp_path / "frames"
+    write_tiff(frames / "1.tif", picture(1))
+    final = write_tiff(tmp_path / "final.tif", picture(2, (SIZE, SIZE + CHIP))).read_bytes()
+    blank = write_tiff(tmp_path / "blank.tif", np.zeros((SIZE, SIZE + CHIP), np.uint16))
+    drafts = {"zeros": blank.read_bytes(), "garbage": b"no picture", "torn": final[:5000]}
+    opened = open_run(simulated_profile, [frames], place)
+    with opened.record as record:
+        source = Rewritten(frames, drafts[draft], final)
+        Run(source, record, opened.recipe, opened.prototypes, Witness()).go(
+            threading.Event(), until_idle=1.0
+        )
+    assert source.given_back == ["the end of a change made while it was read"]
+    (frame,) = recorded(record.folder)
+    assert frame.identity.digest == digest(picture(2, (SIZE, SIZE + CHIP)))
+    assert frame.identity.signature[0] == len(final)
 
 
 def test_a_folder_that_does_not_exist_is_waited_for(

@@ -6,7 +6,7 @@ import shutil
 import struct
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import psutil
@@ -197,6 +197,24 @@ def test_a_file_replaced_between_open_and_read_is_never_mixed(tmp_path: Path) ->
     path.unlink()
     with pytest.raises(FileNotFoundError):
         opened.read(1)
+
+
+def test_what_looks_damaged_while_it_is_replaced_is_awaited(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "packed.tif"
+    pixels = np.arange(64 * 64, dtype=np.uint16).reshape(64, 64)
+    tifffile.imwrite(path, pixels, compression="zlib", photometric="minisblack")
+    opened = open_file(path)
+    decode = opened._pixels
+
+    def replaced_meanwhile(file: BinaryIO, plane: int) -> NDArray[Any]:
+        path.write_bytes(path.read_bytes()[:200] + bytes(5000))
+        return decode(file, plane)
+
+    monkeypatch.setattr(opened, "_pixels", replaced_meanwhile)
+    with pytest.raises(IncompleteError, match="changed"):
+        opened.read(0)
 
 
 def test_no_handle_stays_open(tmp_path: Path, shared_data: Path) -> None:
