@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import io
 import logging
+import sys
 from typing import Any
 
 import typer
 from rich.logging import RichHandler
+from rich.text import Text
 from typer.core import TyperGroup
 
 from pychip_live import __version__
@@ -20,7 +23,8 @@ class _Commands(TyperGroup):
         try:
             return super().invoke(ctx)
         except PychipError as error:
-            ERROR_CONSOLE.print(f"[bold red]error:[/] {_escape(str(error))}", soft_wrap=True)
+            text = Text.assemble(("error:", "bold red"), f" {error}")
+            ERROR_CONSOLE.print(text, soft_wrap=True)
             raise typer.Exit(error.exit_code) from error
 
 
@@ -46,16 +50,15 @@ def _root(
         False, "--version", callback=_version, is_eager=True, help="Print the version and stop."
     ),
 ) -> None:
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        # a name that the encoding of a pipe or terminal lacks must not end the program
+        sys.stdout.reconfigure(errors="backslashreplace")
     logging.basicConfig(
         level=logging.INFO if verbose else logging.WARNING,
         format="%(message)s",
         handlers=[RichHandler(console=ERROR_CONSOLE, show_path=False, show_time=False)],
         force=True,
     )
-
-
-def _escape(text: str) -> str:
-    return text.replace("[", r"\[")
 
 
 app.command("demo")(demo.demo)

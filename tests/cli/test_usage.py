@@ -56,6 +56,11 @@ def test_wrong_usage(case: str, simulated_profile: Path, place: Settings, tmp_pa
     assert not names["OUT"].exists()
 
 
+def test_an_error_shows_names_as_they_are(tmp_path: Path) -> None:
+    done = call("profile", "show", r"D:\[in situ]\[bold]steel", code=2)
+    assert r"error: D:\[in situ]\[bold]steel is not a profile" in flat(done.stderr)
+
+
 def test_exit_codes_of_the_process(tmp_path: Path) -> None:
     assert Process("analyze", tmp_path / "gone", tmp_path).end(code=2) == ""
     assert Process("export", tmp_path / "gone", tmp_path / "x.csv").end(code=1) == ""
