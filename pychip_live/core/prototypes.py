@@ -41,8 +41,6 @@ class Prototypes:
         Ids of the classes without examples.
     means
         ``(k, p)`` float32, mean embedding of each class.
-    spread
-        ``(k,)`` float32, mean squared residual norm of each class (outside the projection).
     temperature
         Divisor of squared distances in the softmax, > 0.
     radius
@@ -57,7 +55,6 @@ class Prototypes:
     class_ids: tuple[int, ...]
     excluded: tuple[int, ...]
     means: NDArray[np.float32]
-    spread: NDArray[np.float32]
     temperature: float
     radius: float
     resamples: NDArray[np.float32]
@@ -107,8 +104,7 @@ def fit_prototypes(
     onehot = (row[:, None] == np.arange(len(ids))).astype(np.float32)
     counts = onehot.sum(axis=0)
     means = (onehot.T @ x) / counts[:, None]
-    spread = (onehot.T @ outside) / counts
-    loo = _leave_one_out(x, outside, row, counts, means, spread)
+    loo = _leave_one_out(x, outside, row, counts, means)
     several = counts[row] > 1
     own = np.arange(len(ids)) == row[:, None]
     farthest = np.where(own == several[:, None], loo, np.inf).min(axis=1).max()
@@ -120,7 +116,6 @@ def fit_prototypes(
         class_ids=ids,
         excluded=tuple(c for c in all_classes if c not in ids),
         means=means,
-        spread=spread,
         temperature=_fit_temperature(loo[several], row[several]),
         radius=radius if radius > rounding else np.inf,
         resamples=_resample(x, row, counts, means, n_resamples, seed),
@@ -133,7 +128,6 @@ def _leave_one_out(
     row: NDArray[np.int64],
     counts: NDArray[np.float32],
     means: NDArray[np.float32],
-    spread: NDArray[np.float32],
 ) -> NDArray[np.float32]:
     """Squared distance (m, k) of each example to all prototypes, its own made without it."""
     d2 = ((x[:, None, :] - means[None]) ** 2).sum(axis=2)

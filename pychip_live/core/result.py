@@ -85,7 +85,7 @@ class FrameTimes:
     """When the frame passed which point, aware (UTC), and how long each stage took, s.
 
     ``stages`` holds ``read``, ``window``, ``embed``, ``classify``; ``record`` is known only after
-    the commit and travels with the run's statistics instead.
+    the commit: those who listen to the run hear it.
     """
 
     seen_at: datetime

@@ -27,10 +27,6 @@ _BLOCK = 1 << 17
 _SAMPLED = 1 << 20
 """Pixels from which mean and standard deviation are taken, at most about twice as many."""
 
-SATURATION_WARNING = 0.01
-"""Share of saturated pixels above which a frame is flagged."""
-
-
 _FLOAT32_SAFE = 1e30
 """Magnitude of limits up to which float32 arithmetic on them cannot overflow."""
 

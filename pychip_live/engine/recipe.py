@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -111,7 +110,7 @@ class Recipe:
             return None
         self._embed([e for e in support.examples if e.place not in self._examples])
         embedded = [self._examples[e.place] for e in support.examples]
-        made = fit_prototypes(
+        return fit_prototypes(
             np.concatenate([e.vectors for e in embedded]),
             np.concatenate([e.residual for e in embedded]),
             [e.class_id for e in support.examples],
@@ -120,7 +119,6 @@ class Recipe:
             revision=revision,
             unknown=self.profile.options.decision.unknown,
         )
-        return replace(made, revision=revision)
 
     def _embed(self, examples: list[Example]) -> None:
         for name in sorted({e.reference for e in examples}):

@@ -1,4 +1,4 @@
-"""The step a frame takes: window, embed, classify, count. Live, batch and cluster share it."""
+"""The step a frame takes: window, embed, classify, count. Live and batch share it."""
 
 from __future__ import annotations
 

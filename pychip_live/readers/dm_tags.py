@@ -37,13 +37,10 @@ class TagArray:
     ----------
     offset, n_bytes
         Position in the file.
-    code
-        DM code of the elements, 15 for structures.
     """
 
     offset: int
     n_bytes: int
-    code: int
 
 
 class TagReader:
@@ -183,10 +180,10 @@ class TagReader:
             index = self._at(at, n_bytes)
             text = self._window[index : index + n_bytes]
             coding = "latin-1" if code == 10 else "utf-16-le" if self.order == "<" else "utf-16-be"
-            tags[path] = TagText(text.decode(coding, "replace"), at, n_bytes, code)
+            tags[path] = TagText(text.decode(coding, "replace"), at, n_bytes)
         else:
             self._source.need(at + n_bytes, f"the tag {path}")
-            tags[path] = TagArray(at, n_bytes, code)
+            tags[path] = TagArray(at, n_bytes)
         return at + n_bytes
 
     def _layout(self, path: str, info: tuple[int, ...]) -> tuple[int, int]:
@@ -225,10 +222,10 @@ class TagText(str):
 
     array: TagArray
 
-    def __new__(cls, text: str, offset: int, n_bytes: int, code: int) -> TagText:
+    def __new__(cls, text: str, offset: int, n_bytes: int) -> TagText:
         """Make the text and note where it came from."""
         self = super().__new__(cls, text)
-        self.array = TagArray(offset, n_bytes, code)
+        self.array = TagArray(offset, n_bytes)
         return self
 
 

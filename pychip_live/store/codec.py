@@ -22,12 +22,6 @@ from pychip_live.core.window import Limits
 from pychip_live.errors import RecordError
 from pychip_live.store.schema import encode
 
-IDENTITY_COLUMNS = ("name", "path", "plane", "n_planes", "size", "mtime_ns", "digest")
-FACT_COLUMNS = (
-    "acquired_at", "height", "width", "dtype", "pixel_size", "unit", "exposure_s", "voltage_v",
-    "magnification", "stage", "low", "high", "saturated", "n_invalid", "chip", "rows", "cols",
-    "cropped_bottom", "cropped_right",
-)  # fmt: skip
 _AS_TEXT = ("name", "path", "reason")
 
 
@@ -215,7 +209,6 @@ def encode_prototypes(prototypes: Prototypes) -> bytes:
         buffer,
         excluded=np.array(prototypes.excluded, np.int64),
         means=prototypes.means,
-        spread=prototypes.spread,
         limits=np.array([prototypes.temperature, prototypes.radius]),
         resamples=prototypes.resamples,
     )
@@ -234,7 +227,6 @@ def decode_prototypes(
             class_ids=class_ids,
             excluded=tuple(stored["excluded"].tolist()),
             means=stored["means"],
-            spread=stored["spread"],
             temperature=temperature,
             radius=radius,
             resamples=stored["resamples"],

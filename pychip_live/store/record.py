@@ -372,11 +372,6 @@ class RunRecord:
         """Files and planes that were skipped."""
         return self._database.history().count()[1]
 
-    @property
-    def embedding_budget_spent(self) -> bool:
-        """Whether an embedding was left out: such frames are labelled again from their files."""
-        return next(self.frames_without_embedding(), None) is not None
-
     def digests(self) -> dict[tuple[str, int], str]:
         """Return the digest of the version that counts of each path and plane."""
         with self._database.reading() as connection:

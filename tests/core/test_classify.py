@@ -24,7 +24,6 @@ def prototypes(
         class_ids=ids,
         excluded=(),
         means=means.astype(np.float32),
-        spread=np.zeros(k, np.float32),
         temperature=temperature,
         radius=radius,
         resamples=np.empty((0, k, p), np.float32),
