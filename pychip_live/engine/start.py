@@ -257,12 +257,14 @@ def _first_frame(record: RunRecord, embedder: Embedder) -> Callable[[Frame, str]
     def make(frame: Frame, name: str) -> Recipe:
         # made beside and copied whole: a run that is killed here has no profile yet
         draft = ProfileFolder(record.folder / f".draft.{os.getpid()}")
-        draft.create(_untitled(min(FIRST_CHIP, *frame.shape)))
-        draft.add_reference(frame, Path(name).stem)
-        profile = draft.load()
-        made = Recipe(draft, profile, embedder, ensure_fit(draft, profile, embedder))
-        recipe = _copy(made, record)
-        shutil.rmtree(draft.path, ignore_errors=True)
-        return recipe
+        try:
+            draft.create(_untitled(min(FIRST_CHIP, *frame.shape)))
+            draft.add_reference(frame, Path(name).stem)
+            profile = draft.load()
+            made = Recipe(draft, profile, embedder, ensure_fit(draft, profile, embedder))
+            return _copy(made, record)
+        finally:
+            # where it failed (a full disk), it is tried again with the next frame
+            shutil.rmtree(draft.path, ignore_errors=True)
 
     return make

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import re
 import shutil
 import sqlite3
@@ -16,11 +17,11 @@ import pytest
 import tifffile
 from numpy.typing import NDArray
 
-from pychip_live.core.embedding import Embedding
+from pychip_live.core.embedding import Embedding, Fit
 from pychip_live.core.frame import Frame, digest
 from pychip_live.core.result import FrameIdentity
 from pychip_live.core.support import UNKNOWN
-from pychip_live.engine.recipe import Recipe
+from pychip_live.engine.recipe import Recipe, ensure_fit
 from pychip_live.engine.run import Done, Run
 from pychip_live.engine.start import open_run
 from pychip_live.engine.step import Prepared, embed, prepare
@@ -112,6 +113,24 @@ def test_odd_first_frame_of_a_run_without_a_profile(
     live = watched(None, frames, place, go_on, witness=witness)
     assert len(recorded(live)) == 3
     assert reasons(live) == {}
+
+
+def test_the_first_frame_of_a_run_without_a_profile_is_tried_again(
+    place: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    full = [OSError(errno.ENOSPC, "No space left on device")]
+
+    def fail_once(*arguments: Any) -> Fit:
+        if full:
+            raise full.pop()
+        return ensure_fit(*arguments)
+
+    monkeypatch.setattr("pychip_live.engine.start.ensure_fit", fail_once)
+    names = simulate(tmp_path / "frames", 2)
+    live = watched(None, tmp_path / "frames", place)
+    assert {f.identity.name for f in recorded(live)} == set(names)
+    assert reasons(live) == {}
+    assert not list(live.glob(".draft.*"))
 
 
 def test_files_that_are_no_frames_are_skipped_with_the_reason(
