@@ -139,12 +139,17 @@ def _keep(model: Any, path: Path, stages: list[Stage]) -> None:
     """Write the converted network so that a reader sees all of it or nothing."""
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f"{path.stem}.{os.getpid()}.xml")
-    ov.save_model(model, part, compress_to_fp16=False)
-    meta = {"sha256": _digest(part), "stages": [asdict(s) for s in stages]}
-    note = part.with_suffix(".json")
-    note.write_text(json.dumps(meta))
-    for suffix in (".bin", ".xml", ".json"):
-        part.with_suffix(suffix).replace(path.with_suffix(suffix))
+    suffixes = (".bin", ".xml", ".json")
+    try:
+        ov.save_model(model, part, compress_to_fp16=False)
+        meta = {"sha256": _digest(part), "stages": [asdict(s) for s in stages]}
+        part.with_suffix(".json").write_text(json.dumps(meta))
+        for suffix in suffixes:
+            part.with_suffix(suffix).replace(path.with_suffix(suffix))
+    finally:
+        # what a full disk, or a reader on Windows, did not let through
+        for suffix in suffixes:
+            part.with_suffix(suffix).unlink(missing_ok=True)
 
 
 def _digest(path: Path) -> str:

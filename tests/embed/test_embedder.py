@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -187,6 +188,21 @@ def test_a_damaged_cache_is_made_again(tmp_path: Path, monkeypatch: pytest.Monke
     kept.write_bytes(kept.read_bytes()[:-100] + bytes(100))
     again = embedder().features(windowed, Grid(16, 64, 64))
     assert all(np.array_equal(a, b) for a, b in zip(first, again, strict=True))
+
+
+def test_a_cache_that_cannot_be_written_is_done_without(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv("LOCALAPPDATA", str(tmp_path))
+    windowed = embedder().window(texture(64, 64), Limits(0, 255))
+    first = embedder().features(windowed, Grid(16, 64, 64))
+    note = next(tmp_path.rglob("*.json"))
+    note.unlink()
+    note.mkdir()
+    again = embedder().features(windowed, Grid(16, 64, 64))
+    assert all(np.array_equal(a, b) for a, b in zip(first, again, strict=True))
+    assert "cannot be written" in caplog.text
+    assert not [p for p in tmp_path.rglob("*") if str(os.getpid()) in p.name]
 
 
 def test_stage_that_the_backbone_lacks() -> None:
