@@ -137,7 +137,7 @@ class EmbeddingMismatchError(EmbeddingError):
     def __init__(self, have: str, need: str) -> None:
         super().__init__(
             f"embeddings of id {have} cannot be compared with a support set of id {need}; "
-            "embed the frames again from their files"
+            "analyse the files with that profile ('pychip-live analyze PROFILE FILES')"
         )
         self.have = have
         self.need = need

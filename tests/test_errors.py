@@ -74,4 +74,4 @@ def test_messages_name_file_and_values() -> None:
     assert "revision 3" in str(errors.StaleEditError(3, 5))
     assert "revision 5" in str(errors.StaleEditError(3, 5))
     assert "aa" in str(errors.EmbeddingMismatchError("aa", "bb"))
-    assert "embed the frames again" in str(errors.EmbeddingMismatchError("aa", "bb"))
+    assert "pychip-live analyze PROFILE FILES" in str(errors.EmbeddingMismatchError("aa", "bb"))

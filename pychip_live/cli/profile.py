@@ -8,11 +8,12 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from pydantic import ValidationError
 from rich.markup import escape
 from rich.table import Table
 
 from pychip_live.cli.options import Download, Weights
-from pychip_live.cli.screen import ERROR_CONSOLE
+from pychip_live.cli.screen import ERROR_CONSOLE, answer
 from pychip_live.core.frame import Frame
 from pychip_live.core.grid import Grid
 from pychip_live.core.profile import (
@@ -22,7 +23,7 @@ from pychip_live.core.profile import (
     ProfileOptions,
     WindowOptions,
 )
-from pychip_live.core.support import Example
+from pychip_live.core.support import Example, SupportSet
 from pychip_live.engine.chips import import_chips
 from pychip_live.engine.recipe import Recipe, ensure_fit, load_embedder
 from pychip_live.errors import ProfileError, ReadError, UsageError
@@ -97,6 +98,11 @@ def add(
                 when=datetime.now(UTC),
             )
         )
+    for other in profile.support.classes:
+        moved = profile.support.count(other.id) - support.count(other.id)
+        if moved > 0:
+            note = f"{moved} of them moved here from {other.name!r}: a chip shows one class"
+            ERROR_CONSOLE.print(f"[yellow]{escape(note)}[/]")
     # one command is one edit
     stored.save_support(support.model_copy(update={"revision": profile.support.revision + 1}))
     typer.echo(f"{phase.name}: {support.count(phase.id)} examples")
@@ -142,7 +148,7 @@ def show(folder: FolderArgument) -> None:
             f"[{phase.color}]■[/] {phase.color}",
             str(support.count(phase.id)),
         )
-    ERROR_CONSOLE.print(table)
+    answer(table)
     typer.echo(f"chip {options.grid.chip} px")
     for section in (options.window, options.embedding, options.decision):
         for key, value in section.model_dump(exclude_none=True).items():
@@ -185,7 +191,9 @@ def _options(
         raise ProfileError(f"{folder} exists already; choose another folder, or remove it first")
     given = {"backbone": backbone, "method": method, "chip_px": chip_px}
     try:
-        embedding = EmbeddingOptions.model_validate({k: v for k, v in given.items() if v})
+        embedding = EmbeddingOptions.model_validate(
+            {k: v for k, v in given.items() if v is not None}
+        )
         return ProfileOptions(
             schema=1,
             name=name or folder.name,
@@ -193,13 +201,13 @@ def _options(
             window=WindowOptions(clahe=clahe),
             embedding=embedding,
         )
-    except ValueError as error:
-        raise UsageError(str(error)) from error
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = "-".join(str(part) for part in first["loc"]).replace("_", "-")
+        raise UsageError(f"--{key} {first['input']!r}: {first['msg']}") from error
 
 
 def _bare(options: ProfileOptions) -> Profile:
-    from pychip_live.core.support import SupportSet
-
     return Profile(options=options, support=SupportSet())
 
 

@@ -1,4 +1,4 @@
-"""What a person sees on the terminal: states, fractions, lag; all of it on stderr."""
+"""What a person sees: answers on stdout; states, fractions and lag of a run on stderr."""
 
 from __future__ import annotations
 
@@ -11,13 +11,17 @@ import numpy as np
 from rich.console import Console
 from rich.live import Live
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
 from rich.text import Text
 
 from pychip_live.core.fractions import PhaseFractions
 from pychip_live.core.support import SupportSet
 from pychip_live.engine.run import Done
 
+CONSOLE = Console()
 ERROR_CONSOLE = Console(stderr=True)
+UNFOLDED = 1000
+"""Columns of a table that goes into a file or a pipe: its lines must not be folded."""
 LAG_WINDOW_S = 60.0
 PLAIN_PERIOD_S = 1.0
 
@@ -31,6 +35,11 @@ def progress_bar() -> Progress:
         TimeRemainingColumn(),
         console=ERROR_CONSOLE,
     )
+
+
+def answer(table: Table) -> None:
+    """Print a table that was asked for, on stdout."""
+    Console(width=None if CONSOLE.is_terminal else UNFOLDED).print(table)
 
 
 def describe(fractions: PhaseFractions, names: Mapping[int, str]) -> str:
@@ -54,14 +63,12 @@ class Screen:
     Parameters
     ----------
     support
-        Names and colours of the classes.
+        Names of the classes.
     """
 
     def __init__(self, support: SupportSet | None) -> None:
         self._names = {c.id: c.name for c in support.classes} if support else {}
-        self._colors = {c.id: c.color for c in support.classes} if support else {}
         self._lags: deque[tuple[float, float]] = deque()
-        self._state = "starting"
         self._last_plain = 0.0
         self._live = Live(console=ERROR_CONSOLE, refresh_per_second=8, transient=True)
 
@@ -75,7 +82,6 @@ class Screen:
 
     def state(self, text: str) -> None:
         """Show another state."""
-        self._state = text
         ERROR_CONSOLE.print(Text(f"● {text}", "yellow" if text != "running" else "green"))
 
     def frame(self, done: Done) -> None:

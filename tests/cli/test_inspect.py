@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+import time
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from pychip_live.settings import Settings
@@ -57,8 +59,21 @@ def test_one_line_a_path(tmp_path: Path) -> None:
     whole = lines(call("inspect", tmp_path, "--json").stdout)
     assert len(whole) == 5
     table = call("inspect", tmp_path)
-    assert table.stdout == ""
-    assert "incomplete" in flat(table.stderr)
+    assert table.stderr == ""
+    (row,) = (line for line in table.stdout.splitlines() if "torn.tif" in line)
+    assert str(tmp_path / "torn.tif") in row and "incomplete" in row
+
+
+def test_zeros_are_believed_once_the_file_is_left_alone(tmp_path: Path) -> None:
+    path = tmp_path / "dark.tif"
+    write_tiff(path, np.zeros((100, 100), np.uint16))
+    (fresh,) = lines(call("inspect", path, "--json").stdout)
+    assert (fresh["complete"], fresh["shape"]) == (False, [100, 100])
+    assert "still zeros" in fresh["reason"]
+    hour_ago = time.time() - 3600
+    os.utime(path, (hour_ago, hour_ago))
+    (left,) = lines(call("inspect", path, "--json").stdout)
+    assert (left["complete"], left["reason"]) == (True, None)
 
 
 @pytest.mark.slow
@@ -71,9 +86,7 @@ def test_real_and_hostile_files(shared_data: Path) -> None:
     assert all(line["shape"] or line["reason"] for line in found)
     real = found[len(files) :]
     assert len(real) == 9
-    # a frame whose margin is black could be one that is not filled yet: a watcher waits a while
-    assert all(line["complete"] or "still zeros" in line["reason"] for line in real)
-    assert all(line["shape"] for line in real)
+    assert all(line["complete"] and line["shape"] for line in real)
     assert "Traceback" not in done.err
 
 
@@ -92,14 +105,14 @@ def test_names_that_are_no_text(tmp_path: Path) -> None:
 def test_doctor(place: Settings) -> None:
     done = call("doctor")
     assert "pychip-live 0" in done.stdout
-    assert "wrong" not in done.stderr
-    assert "ms a frame of 1024²" in flat(done.stderr)
+    assert "wrong" not in done.stdout
+    assert "ms a frame of 1024²" in flat(done.stdout)
 
 
 def test_doctor_finds_what_is_wrong(place: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PYCHIP_WEIGHTS", "/nowhere/weights.pth")
     done = call("doctor", code=1)
-    assert "weights.pth" in flat(done.stderr)
+    assert "weights.pth" in flat(done.stdout)
 
 
 def test_version() -> None:

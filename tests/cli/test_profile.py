@@ -44,10 +44,21 @@ def test_new_add_show_check(place: Settings, frame: Path, tmp_path: Path) -> Non
     assert len(ProfileFolder(profile).references()) == 2
     shown = call("profile", "show", profile)
     assert "chip 16 px" in shown.stdout
-    assert "crust" in shown.stderr and "Rim" in shown.stderr
+    assert "crust" in shown.stdout and "Rim" in shown.stdout
     checked = call("profile", "check", profile)
     assert "made: ready; embedding " in checked.stdout
     assert checked.stderr == ""
+
+
+def test_a_chip_that_moves_to_another_class_is_said(
+    place: Settings, frame: Path, tmp_path: Path
+) -> None:
+    profile = tmp_path / "made"
+    call("profile", "new", profile, "--frame", frame, "--chip", 16)
+    call("profile", "add", profile, "--class", "rim", "--frame", frame, "--chips", "0,0 1,1")
+    moved = call("profile", "add", profile, "--class", "core", "--frame", frame, "--chips", "1,1")
+    assert "1 of them moved here from 'rim'" in flat(moved.stderr)
+    assert ProfileFolder(profile).load().support.count(0) == 1
 
 
 def test_a_fit_is_kept_when_examples_are_added(
@@ -172,7 +183,10 @@ def test_a_wrong_profile_is_named_and_no_run_begins(
         (["new", "NEW", "--frame", "GONE", "--chip", "16"], "cannot be read"),
         (["new", "NEW", "--frame", "TEXT", "--chip", "16"], "belong to no format"),
         (["new", "NEW", "--frame", "FRAME", "--chip", "0"], "--chip"),
-        (["new", "NEW", "--frame", "FRAME", "--chip", "16", "--method", "magic"], "method"),
+        (["new", "NEW", "--frame", "FRAME", "--chip", "16", "--method", "magic"],
+         "error: --method 'magic': Input should be 'dense' or 'chip'"),
+        (["new", "NEW", "--frame", "FRAME", "--chip", "16", "--chip-px", "0"],
+         "error: --chip-px 0: Input should be greater than or equal to 4"),
         (["new", "NEW", "--frame", "FRAME", "--chip", "16", "--backbone", "nothing"], "nothing"),
         (["add", "OLD", "--class", "a", "--frame", "FRAME", "--chips", "1;2"], "not ROW,COL"),
         (["add", "OLD", "--class", "a", "--frame", "FRAME", "--chips", ""], "--chips is empty"),
