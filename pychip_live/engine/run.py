@@ -29,7 +29,7 @@ from pychip_live.errors import (
     RecordBusyError,
 )
 from pychip_live.readers import open_file
-from pychip_live.sources import Arrival, Leftover, Source
+from pychip_live.sources import Arrival, Leftover, Source, SourceStatus
 from pychip_live.sources.tree import signature_of
 from pychip_live.store.record import RunRecord
 from pychip_live.store.thumbnail import thumbnail
@@ -41,6 +41,8 @@ RETRY_S = 1.0
 """Pause between two tries at a record that cannot be written just now."""
 STATE_PERIOD_S = 0.2
 """Pause between two looks at the state of the source."""
+AWAITED_S = 10.0
+"""Time after which a file that is still not complete is named in the state."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +68,7 @@ class Listener(Protocol):
         """Hear of a frame that is recorded."""
 
     def state(self, text: str) -> None:
-        """Hear of another state: running, waiting for a folder, paused (and why)."""
+        """Hear of another state: running (and what is awaited), waiting for a folder, paused."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -275,7 +277,15 @@ class Run:
         self._told = now
         status = self.source.status()
         missing = ", ".join(str(p) for p in status.missing_folders)
-        self._set_state(f"waiting for folder {missing}" if missing else "running")
+        self._set_state(f"waiting for folder {missing}" if missing else self._running(status))
+
+    def _running(self, status: SourceStatus) -> str:
+        """Name the file that is awaited longest; told once a file, not with each of its bytes."""
+        late = [p for p in status.pending if time.time() - p.since > AWAITED_S]
+        if not late:
+            return "running"
+        awaits = f"running; awaits {late[0].name}: "
+        return self._state if self._state.startswith(awaits) else awaits + late[0].awaited
 
     def _set_state(self, text: str) -> None:
         if text == self._state:

@@ -242,6 +242,29 @@ def test_a_folder_that_does_not_exist_is_waited_for(
     assert len(results(live)) == 3
 
 
+def test_a_file_that_takes_long_is_named_once(
+    simulated_profile: Path, place: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pychip_live.engine.run.AWAITED_S", 0.3)
+    whole = write_tiff(tmp_path / "whole.tif", picture(1)).read_bytes()
+    slow = tmp_path / "frames" / "slow.tif"
+    slow.parent.mkdir()
+    witness = Witness()
+
+    def grow() -> None:
+        with slow.open("wb") as file:
+            for start in range(0, len(whole), 3000):
+                file.write(whole[start : start + 3000])
+                file.flush()
+                time.sleep(0.15)
+
+    live = watched(simulated_profile, slow.parent, place, grow, witness=witness)
+    assert set(results(live)) == {"slow.tif"}
+    before, awaited, after = witness.states
+    assert (before, after) == ("running", "running")
+    assert re.match(r"running; awaits slow.tif: .*byte", awaited)
+
+
 def test_a_folder_that_is_removed_and_made_again(
     simulated_profile: Path, place: Settings, tmp_path: Path
 ) -> None:
