@@ -5,6 +5,7 @@ Read from ``PYCHIP_…`` variables, then from ``pychip.toml`` in the working fol
 
 from __future__ import annotations
 
+import tomllib
 from pathlib import Path
 from typing import Literal
 
@@ -62,7 +63,7 @@ def load_settings(**options: object) -> Settings:
     Raises
     ------
     UsageError
-        Naming the key and the value that do not fit.
+        Naming the key and the value that do not fit, or what is wrong with ``pychip.toml``.
     """
     given = {k: v for k, v in options.items() if v is not None and v is not False}
     try:
@@ -74,3 +75,9 @@ def load_settings(**options: object) -> Settings:
             f"setting {key} = {first['input']!r}: {first['msg']}; look at pychip.toml and at the "
             f"variable PYCHIP_{key.upper()}"
         ) from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise UsageError(
+            f"pychip.toml: not valid TOML ({error}); mend the line, or remove the file"
+        ) from error
+    except OSError as error:
+        raise UsageError(f"pychip.toml: cannot be read ({error.strerror or error})") from error

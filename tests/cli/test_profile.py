@@ -257,3 +257,13 @@ def test_wrong_settings(
     monkeypatch.setenv("PYCHIP_DEVICE", "toaster")
     refused = call("analyze", simulated_profile, frame, code=2)
     assert "toaster" in flat(refused.stderr)
+
+
+@pytest.mark.parametrize("content", [b"runs = ", b"runs = '\xff'"])
+def test_a_pychip_toml_that_cannot_be_parsed(
+    content: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("pychip.toml").write_bytes(content)
+    refused = call("doctor", code=2)
+    assert "error: pychip.toml: not valid TOML (" in flat(refused.stderr)
