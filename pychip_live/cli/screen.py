@@ -23,6 +23,8 @@ ERROR_CONSOLE = Console(stderr=True)
 UNFOLDED = 1000
 """Columns of a table that goes into a file or a pipe: its lines must not be folded."""
 LAG_WINDOW_S = 60.0
+SATURATED = 0.05
+"""Share of saturated pixels that is said; the default window itself cuts about one percent."""
 PLAIN_PERIOD_S = 1.0
 
 
@@ -109,5 +111,7 @@ class Screen:
             line.append("no support set yet", "yellow")
         else:
             line.append(describe(done.result.fractions, self._names))
+        if done.saturated > SATURATED:
+            line.append(f"  {100 * done.saturated:.0f} % saturated", "yellow")
         line.append(f"  lag {1e3 * p50:.0f}/{1e3 * p99:.0f} ms", "dim")
         return line

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import time
 from collections import deque
@@ -16,10 +17,14 @@ from pychip_live.core.prototypes import Prototypes
 from pychip_live.core.result import FrameResult
 from pychip_live.engine.recipe import Recipe
 from pychip_live.engine.step import embed, label, prepare
-from pychip_live.errors import EmbeddingMismatchError, ReadError
+from pychip_live.errors import EmbeddingMismatchError, ReadError, RecordBusyError
 from pychip_live.readers import open_file
 from pychip_live.store.record import RunRecord, StoredEmbedding, StoredFrame
 
+log = logging.getLogger(__name__)
+
+RETRY_S = 1.0
+"""Pause between two tries at a record that cannot be written just now."""
 BATCH = 32
 """Frames a task and a transaction."""
 T = TypeVar("T")
@@ -91,7 +96,7 @@ def relabel(
     stopped = False
     stored = record.embeddings(without_result_at=prototypes.revision)
     for labelled in _in_order(work, _batches(stored, BATCH)):
-        record.add_results(labelled)
+        _persist(record, labelled, stop)
         done += len(labelled)
         progress(done)
         if stopped := stop():
@@ -103,7 +108,7 @@ def relabel(
         if result is None:
             lost.append(missing.identity.name)
             continue
-        record.add_results([(missing.sequence, result)])
+        _persist(record, [(missing.sequence, result)], stop)
         embedded += 1
         progress(done + embedded)
     seconds = time.perf_counter() - start
@@ -124,6 +129,20 @@ def _from_file(missing: StoredFrame, recipe: Recipe, prototypes: Prototypes) -> 
     prepared = prepare(frame, missing.identity, recipe, seen_at=0.0, read_s=0.0)
     grid = prepared.grid
     return label(embed(prepared, recipe), prepared.masked, grid.rows, grid.cols, prototypes)
+
+
+def _persist(record: RunRecord, labelled: Labelled, stop: Callable[[], bool]) -> None:
+    """Write results, and try again for as long as the record cannot be written just now."""
+    while True:
+        try:
+            record.add_results(labelled)
+        except RecordBusyError as error:
+            if stop():
+                raise
+            log.warning("paused: %s", error)
+            time.sleep(RETRY_S)
+        else:
+            return
 
 
 def _batches(items: Iterable[T], size: int) -> Iterator[list[T]]:

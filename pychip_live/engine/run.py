@@ -50,7 +50,8 @@ class Done:
     """What is told about a frame once it is recorded.
 
     ``reason`` says why a frame was skipped; ``result`` is None then, and where there is no support
-    set yet. ``lag_s`` runs from the complete file to the commit.
+    set yet. ``lag_s`` runs from the complete file to the commit. ``saturated`` is the share of
+    pixels outside the window.
     """
 
     sequence: int
@@ -59,6 +60,7 @@ class Done:
     reason: str
     lag_s: float
     stages: dict[str, float]
+    saturated: float = 0.0
 
 
 class Listener(Protocol):
@@ -229,7 +231,7 @@ class Run:
         item.stages["record"] = time.perf_counter() - start
         self.frames += 1
         lag = time.time() - item.seen_at
-        self._notify(Done(sequence, item.identity, result, "", lag, item.stages))
+        self._notify(Done(sequence, item.identity, result, "", lag, item.stages, facts.saturated))
 
     def _skip(self, item: _Skipped, stop: threading.Event) -> None:
         seen_at = datetime.fromtimestamp(item.seen_at, UTC)

@@ -21,6 +21,8 @@ def replacing(path: Path) -> Iterator[Path]:
     temporary = path.with_name(f".{path.stem}.{os.getpid()}{path.suffix}")
     try:
         yield temporary
+        with temporary.open("rb+") as file:
+            os.fsync(file.fileno())  # else a power cut may leave the new name on an empty file
         replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)

@@ -20,7 +20,7 @@ from pychip_live.core.embedding import Embedding
 from pychip_live.core.prototypes import Prototypes
 from pychip_live.core.result import FrameResult
 from pychip_live.core.support import SupportSet
-from pychip_live.errors import RecordError
+from pychip_live.errors import RecordBusyError, RecordError
 from pychip_live.store.codec import (
     StoredFrame,
     decode_embedding,
@@ -395,6 +395,8 @@ def newest_unfinished(runs: Path, profile_name: str) -> Path | None:
         try:
             with History(folder) as history:
                 info = history.info
+        except RecordBusyError:
+            raise  # it may be the one: starting another run beside it would split the session
         except RecordError:
             continue
         watched = info.description.get("command") != "analyze"
