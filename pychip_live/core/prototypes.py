@@ -18,7 +18,7 @@ from pychip_live.errors import EmptySupportError
 Strictness = Literal["off", "lenient", "normal", "strict"]
 
 UNKNOWN_FACTOR: dict[Strictness, float] = {
-    "off": np.inf, "lenient": 8.0, "normal": 4.0, "strict": 2.0,
+    "off": np.inf, "lenient": 2.0, "normal": 1.5, "strict": 1.25,
 }  # fmt: skip
 """A chip is unknown beyond this multiple of the largest leave-one-out squared distance.
 

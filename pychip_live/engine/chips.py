@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from pychip_live.core.frame import Frame
-from pychip_live.core.profile import ProfileOptions
+from pychip_live.core.profile import DecisionOptions, ProfileOptions
 from pychip_live.core.support import Example, SupportSet
 from pychip_live.errors import ProfileError, ReadError
 from pychip_live.readers import SUFFIXES, open_file
@@ -45,7 +45,8 @@ def import_chips(
     folder
         New profile folder.
     options
-        Of the profile; its chip size must be that of the chips.
+        Of the profile; its chip size must be that of the chips. Unknown is switched off: chips that
+        were prepared elsewhere lie far from any frame's, whatever they show.
     now
         Time the examples are stamped with.
 
@@ -80,7 +81,7 @@ def import_chips(
         raise ProfileError(
             f"{directory} holds no chip; it must hold one folder a class with images in it"
         )
-    folder.create(options)
+    folder.create(options.model_copy(update={"decision": DecisionOptions(unknown="off")}))
     support = SupportSet()
     for group in classes:
         support = support.add_class(group.name)

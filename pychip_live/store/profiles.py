@@ -93,6 +93,7 @@ class ProfileFolder:
         if not isinstance(support, dict) or "classes" in support:
             raise ProfileError(f"{path}: expected revision and examples; classes are in {OPTIONS}")
         classes = [c.model_dump() for c in options.classes]
+        _validate(SupportSet, {"classes": classes}, self.path / OPTIONS)
         merged = _validate(SupportSet, {**support, "classes": classes}, path)
         names = {p.name for p in self.references()}
         for example in merged.examples:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sqlite3
+import threading
 from pathlib import Path
 
 import pytest
@@ -258,3 +260,24 @@ def test_killed_while_the_profile_was_copied(
     (run / "profile").rename(run / ".profile.4711")
     assert watched(simulated_profile, frames, place, resume=True) == run
     assert len(results(run)) == 6
+
+
+def test_a_locked_record_is_waited_for(
+    simulated_profile: Path, edited: Path, frames: Path, place: Settings
+) -> None:
+    run = watched(simulated_profile, frames, place)
+    with RunRecord.reopen(run) as record:
+        recipe = open_edited(run, edited, place)
+        prototypes = register(record, recipe)
+        assert prototypes is not None
+        blocker = sqlite3.connect(run / "run.sqlite", isolation_level=None, check_same_thread=False)
+        blocker.execute("BEGIN IMMEDIATE")
+        # longer than the record itself waits, so that it is refused at least once
+        release = threading.Timer(2.5, blocker.execute, ["ROLLBACK"])
+        release.start()
+        try:
+            done = relabel(record, recipe, prototypes)
+        finally:
+            release.join()
+            blocker.close()
+    assert (done.labelled, done.complete) == (6, True)

@@ -124,6 +124,11 @@ def _format(what: str, format: str | None, out: str | os.PathLike[str]) -> str:
     if possible is None:
         raise UsageError(f"there is no export of {what!r}; choose one of: {', '.join(_WRITERS)}")
     by_name = None if _is_folder(out) else _SUFFIXES.get(Path(out).suffix.lower())
+    if not (format or by_name or _is_folder(out)):
+        raise UsageError(
+            f"the name {Path(out).name} does not tell a format; end it in one of "
+            f"{' '.join(_SUFFIXES)}, or choose with --format"
+        )
     chosen = format or by_name or next(iter(possible))
     if chosen not in possible:
         raise UsageError(

@@ -343,6 +343,7 @@ def test_where_it_goes(
         ("overlay", "svg", "x", "choose one of: png, tif"),
         ("chart", "csv", "x", "choose one of: svg, png"),
         ("labels", "exe", "x", "choose one of: tif, h5, png"),
+        ("fractions", None, "x.xyz", "does not tell a format; end it in one of .csv"),
     ],
 )
 def test_what_cannot_be_exported(
