@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from math import inf
+from pathlib import Path
 from typing import Protocol, TypeVar
 
 from pychip_live.core.frame import Frame, digest
@@ -128,6 +129,7 @@ class Run:
         self._digests: dict[str, dict[int, str]] = {}
         for (path, plane), content in record.digests().items():
             self._digests.setdefault(path, {})[plane] = content
+        self._places = record.places()
         self._state = ""
         self._told = -inf
         self._excused = 0.0
@@ -363,10 +365,24 @@ class Run:
                     continue
                 here = replace(here, digest=digest(frame.pixels))
                 read_s = time.perf_counter() - start
-                if known.get(plane) != here.digest:
+                if known.get(plane) != here.digest and not self._renamed(here):
                     yield self._prepare(frame, here, arrival.seen_at, read_s)
-                    known[plane] = here.digest
+                known[plane] = here.digest
                 start = time.perf_counter()
+
+    def _renamed(self, identity: FrameIdentity) -> bool:
+        """Whether a recorded frame only has another name now; the record keeps the first one.
+
+        Size, time, plane and pixels are the same, and the file it was recorded from is gone: a copy
+        is a frame of its own, and so is the same picture taken again.
+        """
+        what = identity.signature, identity.plane, identity.digest
+        before = self._places.get(what)
+        self._places[what] = identity.path or ""
+        if before is None or before == identity.path or Path(before).exists():
+            return False
+        log.info("%s was recorded as %s before it was renamed", identity.name, before)
+        return True
 
     def _prepare(
         self, frame: Frame, identity: FrameIdentity, seen_at: float, read_s: float

@@ -381,6 +381,17 @@ class RunRecord:
             )
             return {(path, plane): digest for path, plane, digest in rows}
 
+    def places(self) -> dict[tuple[Signature, int, str], str]:
+        """Return the path of each frame by signature, plane and digest: what a rename leaves."""
+        with self._database.reading() as connection:
+            rows = connection.execute(
+                "SELECT size, mtime_ns, plane, digest, path FROM frames WHERE path IS NOT NULL"
+                " AND digest != '' AND NOT skipped"
+            )
+            return {
+                ((size, mtime), plane, digest): path for size, mtime, plane, digest, path in rows
+            }
+
     def done(self) -> list[tuple[Path, Signature]]:
         """Return path and signature of each file of which nothing is left to record."""
         with self._database.reading() as connection:

@@ -226,6 +226,24 @@ def test_what_changed_since_it_was_complete_is_not_read(
     assert frame.identity.signature[0] == len(final)
 
 
+def test_a_recorded_file_that_is_renamed_is_no_new_frame(
+    simulated_profile: Path, tmp_path: Path, place: Settings
+) -> None:
+    folder = tmp_path / "frames"
+    simulate(folder, 3)
+    first, second, third = sorted(folder.glob("*.tif*"))
+    run = watched(simulated_profile, folder, place, done=False)
+    first.rename(folder / "renamed.tif")
+    shutil.copy2(second, folder / "copied.tif")
+    again = watched(simulated_profile, folder, place, resume=True, done=False)
+    assert again == run
+    names = {first.name, second.name, third.name, "copied.tif"}
+    assert {frame.identity.name for frame in recorded(run)} == names
+    # and it stays so
+    watched(simulated_profile, folder, place, resume=True)
+    assert {frame.identity.name for frame in recorded(run)} == names
+
+
 def test_a_folder_that_does_not_exist_is_waited_for(
     simulated_profile: Path, place: Settings, tmp_path: Path
 ) -> None:
