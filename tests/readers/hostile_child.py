@@ -19,9 +19,13 @@ from pychip_live.readers import evidence, open_file
 
 
 def peak_bytes() -> int:
-    info = psutil.Process().memory_info()
     if os.name == "nt":
-        return int(info.peak_wset)
+        return int(psutil.Process().memory_info().peak_wset)
+    status = Path("/proc/self/status")
+    if status.exists():
+        # not ru_maxrss: on Linux it starts with what the parent had when it forked
+        (line,) = (text for text in status.read_text().splitlines() if text.startswith("VmHWM:"))
+        return int(line.split()[1]) * 1024
     import resource
 
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
