@@ -18,7 +18,7 @@ REACH = 2.5
 DRIFT = 0.2
 """Drift that a steady window lets pass: of the mean, in standard deviations of the reference
 frames, and of the logarithm of the standard deviation. Within real and simulated series the one
-moved by up to 0.25 and the other by up to 0.3; between the frames of labelled sets the medians
+moved by up to 0.25 and the other by up to 0.35; between the frames of labelled sets the medians
 were 0.3–2.4 and 0.2–0.45, the largest 3000 and 7.5 (fields of view, gains, bit depths)."""
 
 _BLOCK = 1 << 17
